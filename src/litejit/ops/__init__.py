@@ -1,0 +1,1 @@
+"""One class per operator: options, shape rule, NumPy meaning, lowering to kernels."""

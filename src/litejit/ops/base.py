@@ -1,0 +1,238 @@
+"""Op, Node and Lowering: what an operator is, one use of it, and how it asks for kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, ClassVar, Protocol, TypeAlias, TypeVar
+
+from litejit.codegen.isa import Isa
+from litejit.errors import InvokeError, PrepareError
+from litejit.kernels.base import KernelSpec
+from litejit.record import Record, replace
+from litejit.types import Array, DType, TensorType
+
+Types: TypeAlias = "list[TensorType]"
+Arrays: TypeAlias = "Array | tuple[Array, ...]"
+
+
+class Node(Record):
+    """One operator after resolving: decoded options, operand types.
+
+    An absent optional operand is None. `outputs` holds what the file declares until `infer`
+    ran, and what it found afterwards; a declared shape is never trusted. `chain` holds the
+    nodes that were fused into this one, this one's own original among them, in the order in
+    which they would run; it is empty where nothing was fused.
+    """
+
+    op: Op
+    name: str
+    index: int
+    version: int
+    options: Any
+    inputs: tuple[TensorType | None, ...]
+    outputs: tuple[TensorType | None, ...]
+    chain: tuple[Node, ...] = ()
+    intermediates: tuple[TensorType, ...] = ()
+
+    __hash__ = object.__hash__
+
+    def require(self, ok: object, message: str) -> None:
+        """Refuse this node before the first run, unless `ok`."""
+        if not ok:
+            raise PrepareError(f"{self.name} (operator {self.index}): {message}")
+
+    def check(self, ok: object, message: str) -> None:
+        """Refuse the data that this node met in a run, unless `ok`."""
+        if not ok:
+            raise InvokeError(f"{self.name} (operator {self.index}): {message}")
+
+    def input(self, position: int) -> TensorType:
+        """The type of an input that must be there."""
+        present = position < len(self.inputs) and self.inputs[position] is not None
+        self.require(present, f"input {position} is missing")
+        return self.inputs[position]  # type: ignore[return-value]
+
+    def optional(self, position: int) -> TensorType | None:
+        """The type of an input that may be absent."""
+        return self.inputs[position] if position < len(self.inputs) else None
+
+    def output(self, position: int = 0) -> TensorType:
+        """The type of an output that must be there."""
+        present = position < len(self.outputs) and self.outputs[position] is not None
+        self.require(present, f"output {position} is missing")
+        return self.outputs[position]  # type: ignore[return-value]
+
+    def require_dtype(self, tensor: TensorType, allowed: Iterable[DType], what: str) -> None:
+        """Refuse a tensor whose element type has no kernel."""
+        names = tuple(dtype.name for dtype in allowed)
+        ok = tensor.dtype.name in names
+        self.require(ok, f"{what} is {tensor.dtype.name}, expected {' or '.join(names)}")
+
+    @property
+    def core(self) -> Node:
+        """This node as it was before anything was fused into it."""
+        return next((part for part in self.chain if part.op is self.op), self)
+
+    @property
+    def before(self) -> Node | None:
+        """The node that was fused in front, if any."""
+        position = self._core_position()
+        return self.chain[position - 1] if position > 0 else None
+
+    @property
+    def after(self) -> tuple[Node, ...]:
+        """The nodes that were fused behind, in order."""
+        return self.chain[self._core_position() + 1 :]
+
+    def _core_position(self) -> int:
+        ops = [part.op for part in self.chain]
+        return ops.index(self.op) if self.op in ops else -1
+
+    def with_types(
+        self, inputs: tuple[TensorType | None, ...], outputs: tuple[TensorType | None, ...]
+    ) -> Node:
+        """The same node with other operand types."""
+        node: Node = replace(self, inputs=inputs, outputs=outputs)
+        return node
+
+
+class Operand(Protocol):
+    """Something a kernel takes by address: a tensor, a constant, a scratch area."""
+
+    def at(self, offset_bytes: int) -> Operand:
+        """The address `offset_bytes` further on."""
+        ...
+
+
+class Lowering(Protocol):
+    """What `Op.lower` turns a node into kernel calls with.
+
+    `inputs` and `outputs` are the node's operands, in its order (None: absent). A constant
+    input is an operand too, 64-byte aligned. Every tensor may be read, not written, up to 64
+    bytes past its end.
+    """
+
+    isa: Isa
+    inputs: tuple[Operand | None, ...]
+    outputs: tuple[Operand, ...]
+
+    def call(
+        self,
+        spec: KernelSpec,
+        *operands: Operand | int | float,
+        items: int,
+        cost_ns: float,
+        grain: int = 1,
+    ) -> None:
+        """Run a kernel over [0, items), after the calls made before.
+
+        `operands` fill the kernel's arguments in order: an Operand as a pointer, an int as
+        i64, a float as f32. `cost_ns` is the estimated time of all items on one thread; from
+        it the lowering decides in how many chunks (of at least `grain` items) the items are
+        cut. A kernel's result must not depend on where the cuts are.
+        """
+        ...
+
+    def constant(self, name: str, make: Callable[[], Array]) -> Operand:
+        """An array made at prepare (packed weights), shared by all interpreters of a Model.
+
+        `name` must say all that the bytes depend on besides the node itself, e.g. the layout.
+        """
+        ...
+
+    def temporary(self, nbytes: int) -> Operand:
+        """Memory that lives through this node's calls only and is shared by all threads."""
+        ...
+
+    def scratch(self, nbytes: int) -> Operand:
+        """Private memory of every thread, while it runs one call of this node.
+
+        Thread `worker` owns the bytes from worker * stride on, where stride is `nbytes`
+        rounded up to a multiple of 64; pass the stride to the kernel as an argument.
+        """
+        ...
+
+    def persistent(self, initial: Array) -> Operand:
+        """Memory with a first content that the node's kernels may change and find again."""
+        ...
+
+    def alias(self, output: int = 0, input: int = 0) -> None:
+        """Output and input hold the same bytes: give them the same memory, run nothing."""
+        ...
+
+    def may_share(self, output: int = 0, input: int = 0) -> None:
+        """Let the output overwrite the input where this node is the last that reads it.
+
+        Right only if every kernel reads an element of the input no later than it writes the
+        bytes at the same offset of the output.
+        """
+        ...
+
+
+class Op:
+    """Behaviour of one operator code; stateless, one instance for all nodes.
+
+    `arity` is the smallest and the largest number of inputs, `results` that of outputs;
+    `optional` lists the input positions that may be absent (-1 in the file). The engine checks
+    these before `infer` runs, so that infer may unpack.
+    """
+
+    options: ClassVar[Any] = None  # the Table class of the options; None: no options
+    arity: ClassVar[tuple[int, int]] = (1, 1)
+    results: ClassVar[tuple[int, int]] = (1, 1)
+    optional: ClassVar[frozenset[int]] = frozenset()
+    mutates: ClassVar[tuple[int, ...]] = ()  # positions of variable inputs that it updates
+    is_pure: ClassVar[bool] = True  # equal inputs give equal outputs: may be folded
+    is_elementwise: ClassVar[bool] = False  # an element depends on its position in the inputs only
+    keeps_bytes: ClassVar[bool] = False  # output 0 holds the bytes of input 0
+
+    def infer(self, node: Node) -> Types:
+        """Check the operands and return the types of the outputs: the only shape rule.
+
+        Start from `node.output(i).with_shape(...)`: quantization comes from the file, dtype
+        is checked against what this operator produces. A shape that depends on data is None;
+        an output that is known already is given `.with_value(array)`.
+        """
+        raise NotImplementedError
+
+    def reference(self, node: Node, *inputs: Any) -> Arrays:
+        """The meaning in NumPy: input arrays (None: absent) to output array(s).
+
+        Inputs must not be changed, except those of `mutates`, which are updated in place.
+        Results have the output's dtype and shape.
+        """
+        raise NotImplementedError
+
+    def lower(self, node: Node, steps: Lowering) -> None:
+        """Ask for kernels. Asking for none means: `reference` runs. (The default.)"""
+
+    def fuses_after(self, node: Node, follower: Node, position: int) -> bool:
+        """May `follower`, which reads node's only output as input `position`, become part of it?
+
+        The fused node has node's inputs followed by the follower's other inputs, and the
+        follower's output; `lower` finds the follower in `node.after`.
+        """
+        return False
+
+    def fuses_before(self, node: Node, producer: Node) -> bool:
+        """May `producer`, whose output is read by node's input 0 only, become part of it?"""
+        return False
+
+
+_BUILTINS: dict[str, tuple[Op, range]] = {}
+_OpClass = TypeVar("_OpClass", bound=type[Op])
+
+
+def builtin(name: str, versions: range = range(1, 2)) -> Callable[[_OpClass], _OpClass]:
+    """Register a class as the behaviour of a builtin (or default custom) operator."""
+
+    def register(cls: _OpClass) -> _OpClass:
+        _BUILTINS[name] = (cls(), versions)
+        return cls
+
+    return register
+
+
+def registered(name: str) -> tuple[Op, range] | None:
+    """The operator that a family module registered, with its versions."""
+    return _BUILTINS.get(name)

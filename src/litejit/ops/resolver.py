@@ -1,0 +1,46 @@
+"""Operator names -> Op; families are imported when a model first names one of theirs."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from litejit.ops.base import Op, registered
+
+FAMILIES: dict[str, str] = {
+    "conv": "CONV_2D DEPTHWISE_CONV_2D TRANSPOSE_CONV",
+    "conv3d": "CONV_3D CONV_3D_TRANSPOSE",
+    "matmul": "FULLY_CONNECTED BATCH_MATMUL",
+    "pool": "AVERAGE_POOL_2D MAX_POOL_2D L2_POOL_2D",
+    "arithmetic": "ADD SUB MUL DIV MAXIMUM MINIMUM SQUARED_DIFFERENCE POW FLOOR_DIV FLOOR_MOD"
+    " ATAN2 ADD_N BITWISE_XOR RIGHT_SHIFT LOGICAL_AND LOGICAL_OR STABLEHLO_ADD"
+    " STABLEHLO_MULTIPLY STABLEHLO_MAXIMUM STABLEHLO_MINIMUM STABLEHLO_AND STABLEHLO_SHIFT_LEFT",
+    "compare": "EQUAL NOT_EQUAL LESS LESS_EQUAL GREATER GREATER_EQUAL SELECT SELECT_V2",
+    "unary": "RSQRT SQRT NEG ABS EXP LOG SIN COS CEIL FLOOR ROUND SIGN SQUARE LOGICAL_NOT"
+    " COMPLEX_ABS REAL IMAG",
+    "activation": "LOGISTIC TANH HARD_SWISH RELU RELU6 RELU_0_TO_1 RELU_N1_TO_1 LEAKY_RELU PRELU"
+    " ELU GELU",
+    "softmax": "SOFTMAX LOG_SOFTMAX L2_NORMALIZATION LOCAL_RESPONSE_NORMALIZATION",
+    "reduce": "MEAN SUM REDUCE_MAX REDUCE_MIN REDUCE_PROD REDUCE_ANY REDUCE_ALL ARG_MAX ARG_MIN"
+    " CUMSUM",
+    "quantize": "QUANTIZE DEQUANTIZE CAST FAKE_QUANT BITCAST",
+    "resize": "RESIZE_BILINEAR RESIZE_NEAREST_NEIGHBOR",
+    "shape": "RESHAPE SQUEEZE EXPAND_DIMS SHAPE RANK BROADCAST_ARGS",
+    "movement": "PAD PADV2 MIRROR_PAD TRANSPOSE CONCATENATION PACK UNPACK SPLIT SPLIT_V SLICE"
+    " STRIDED_SLICE TILE BROADCAST_TO REVERSE_V2 REVERSE_SEQUENCE DEPTH_TO_SPACE SPACE_TO_DEPTH"
+    " SPACE_TO_BATCH_ND BATCH_TO_SPACE_ND DYNAMIC_UPDATE_SLICE",
+    "gather": "GATHER GATHER_ND SCATTER_ND EMBEDDING_LOOKUP ONE_HOT SPARSE_TO_DENSE SEGMENT_SUM"
+    " UNSORTED_SEGMENT_SUM UNSORTED_SEGMENT_PROD UNSORTED_SEGMENT_MAX UNSORTED_SEGMENT_MIN",
+    "create": "FILL RANGE ZEROS_LIKE MATRIX_DIAG MATRIX_SET_DIAG",
+    "select": "WHERE TOPK_V2 UNIQUE BUCKETIZE NON_MAX_SUPPRESSION_V4 NON_MAX_SUPPRESSION_V5",
+}  # module of this package -> the operators that it registers
+
+_MODULES = {name: module for module, names in FAMILIES.items() for name in names.split()}
+
+
+def find_builtin(name: str) -> tuple[Op, range] | None:
+    """The Op of a builtin operator and the versions it covers; None where there is none."""
+    module = _MODULES.get(name)
+    if module is None:
+        return None
+    import_module(f"litejit.ops.{module}")
+    return registered(name)
