@@ -1,113 +1,184 @@
-"""ELF64 relocatable objects -> one position-independent blob. Pure Python, no llvmlite.
+"""ELF64 relocatable objects -> one position-independent blob, in Python.
 
-Read-only sections only: code and constants lie in the same mapping, so every internal reference is PC-relative and
-is resolved here, once, when a kernel goes into the cache. Loading a blob is then a mapping and nothing else.
-Writable sections (.data, .bss, .got*) and undefined symbols are refused by name: kernels take all they need as arguments.
+Code and constants go into one mapping, so every reference inside is relative to the place that
+makes it and is resolved here, once, when a kernel enters the cache: loading a blob is a mapping
+and nothing else. What such a blob cannot have is refused by name: writable sections, and
+symbols that no object defines (kernels take all they need as arguments).
+
+Relocation numbers: System V ABI, AMD64 supplement, table 4.9; ELF for the Arm 64-bit
+Architecture, section 5.7. A blob must be mapped at a multiple of 4096: AArch64 addresses
+constants by page.
 """
+
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator, Sequence
 
 from litejit.errors import CodegenError
 from litejit.record import Record
 
-SHF_WRITE, SHF_ALLOC, SHF_TLS = 1, 2, 0x400
-SHT_NOBITS, SHT_RELA, SHT_SYMTAB = 8, 4, 2
-X86_64, AARCH64 = 62, 183
-PAGE = 4096
+_SECTION = struct.Struct("<IIQQQQIIQQ")
+_SYMBOL = struct.Struct("<IBBHQQ")
+_RELOCATION = struct.Struct("<QQq")
+_WRITE, _ALLOC, _TLS = 1, 2, 0x400
+_SYMTAB, _RELA, _NOBITS, _REL = 2, 4, 8, 9
+_X86_64, _AARCH64 = 62, 183
+_PAGE = 4096
+_SKIPPED = (b".eh_frame",)  # nothing unwinds through kernels
+_LOW12_SHIFT = {277: 0, 278: 0, 284: 1, 285: 2, 286: 3, 299: 4}
 
 
 class LinkError(CodegenError):
-    """The object needs something that a position-independent, read-only blob cannot have."""
-
+    """An object needs what a read-only, position-independent blob cannot have."""
 
 
 class Blob(Record):
+    """Linked machine code: `symbols` maps every global function to its offset in `code`."""
+
     code: bytes
-    symbols: dict[str, int]  # name -> offset of every global function
+    symbols: dict[str, int]
 
 
-def _align(n: int, a: int) -> int:
-    return (n + a - 1) // a * a
+class _Section(Record):
+    name: bytes
+    kind: int
+    flags: int
+    offset: int
+    size: int
+    link: int
+    info: int
+    align: int
 
 
-def link(objects: list[bytes]) -> Blob:
-    """Lay the objects' sections out one after another and resolve all that points inside.
+class _Place(Record):
+    """A relocation whose own place in the image is known."""
 
-    Undefined symbols are looked up among the other objects' globals (that is the import table: memcpy and the like
-    may be supplied as one more object, written in the kernel language).
+    machine: int
+    at: int
+    kind: int
+    symbol: str
+    target: int | None
+    addend: int
+
+
+def link(objects: Sequence[bytes]) -> Blob:
+    """Lay the objects' read-only sections out one after another and resolve what points inside.
+
+    A symbol that one object leaves open is looked up among the other objects' global ones.
+    Raises LinkError if it is found nowhere, is defined twice, or if an object holds writable
+    data or a relocation that is not relative.
     """
-    image, defined, pending = bytearray(), {}, []
+    image = bytearray()
+    defined: dict[str, int] = {}
+    places: list[_Place] = []
     for data in objects:
-        if data[:6] != b"\x7fELF\x02\x01":
-            raise LinkError("not a little-endian ELF64 object")
-        machine, shoff = struct.unpack_from("<HxxxxxxxxxxxxxxxxxxxxQ", data, 18)
-        shentsize, shnum, shstrndx = struct.unpack_from("<HHH", data, 58)
-        heads = [struct.unpack_from("<IIQQQQIIQQ", data, shoff + i * shentsize) for i in range(shnum)]
-        names = data[heads[shstrndx][4]:][:heads[shstrndx][5]]
-        label = lambda off, table: table[off:table.index(0, off)].decode()
-        base = {}
-        for i, (name, kind, flags, _, off, size, _, _, align, _) in enumerate(heads):
-            if not flags & SHF_ALLOC or not size:
-                continue
-            if kind == SHT_NOBITS or flags & (SHF_WRITE | SHF_TLS):
-                raise LinkError(f"writable section {label(name, names)}")
-            if label(name, names) in (".eh_frame",):
-                continue
-            image += b"\xcc" * (_align(len(image), max(align, 16)) - len(image))
-            base[i] = len(image)
-            image += data[off:off + size]
-        symtab = next(h for h in heads if h[1] == SHT_SYMTAB)
-        strings = data[heads[symtab[6]][4]:][:heads[symtab[6]][5]]
-        symbols = []
-        for at in range(symtab[4], symtab[4] + symtab[5], 24):
-            name, info, _, shndx, value, _ = struct.unpack_from("<IBBHQQ", data, at)
-            where = base[shndx] + value if shndx in base else None
-            text = label(name, strings)
-            symbols.append((text, where))
-            if info >> 4 and where is not None:
-                if text in defined:
-                    raise LinkError(f"{text} is defined twice")
-                defined[text] = where
-        for h in heads:
-            if h[1] == SHT_RELA and h[7] in base:
-                for at in range(h[4], h[4] + h[5], 24):
-                    offset, info, addend = struct.unpack_from("<QQq", data, at)
-                    pending.append((machine, base[h[7]] + offset, info & 0xFFFFFFFF, symbols[info >> 32], addend))
-    for machine, at, kind, (name, where), addend in pending:
-        where = defined.get(name) if where is None else where
-        if where is None:
-            raise LinkError(f"undefined symbol {name}")
-        (_x86 if machine == X86_64 else _arm)(image, at, kind, where + addend)
+        try:
+            _add(data, image, defined, places)
+        except (struct.error, IndexError, ValueError) as error:
+            raise LinkError(f"not a whole object file: {error}") from error
+    for place in places:
+        target = defined.get(place.symbol) if place.target is None else place.target
+        if target is None:
+            raise LinkError(f"undefined symbol {place.symbol}: kernels may call nothing outside")
+        resolve = _resolve_x86 if place.machine == _X86_64 else _resolve_arm
+        resolve(image, place.at, place.kind, target + place.addend)
     return Blob(bytes(image), defined)
 
 
-def _x86(image: bytearray, at: int, kind: int, target: int) -> None:
-    if kind in (2, 4):                       # PC32, PLT32
+def _add(data: bytes, image: bytearray, defined: dict[str, int], places: list[_Place]) -> None:
+    if data[:6] != b"\x7fELF\x02\x01":
+        raise LinkError("not a little-endian ELF64 object")
+    (machine,) = struct.unpack_from("<H", data, 18)
+    if machine not in (_X86_64, _AARCH64):
+        raise LinkError(f"objects for machine {machine} are not known, only x86-64 and AArch64")
+    sections = _sections(data)
+    base = _place_sections(data, sections, image)
+    symbols = list(_symbols(data, sections, base))
+    for name, where, is_global in symbols:
+        if is_global and where is not None:
+            if name in defined:
+                raise LinkError(f"{name} is defined twice")
+            defined[name] = where
+    for section in sections:
+        if section.info not in base or section.kind not in (_RELA, _REL):
+            continue
+        if section.kind == _REL:
+            raise LinkError("relocations without addends")
+        for at in range(section.offset, section.offset + section.size, _RELOCATION.size):
+            offset, info, addend = _RELOCATION.unpack_from(data, at)
+            name, where, _ = symbols[info >> 32]
+            kind = info & 0xFFFFFFFF
+            places.append(_Place(machine, base[section.info] + offset, kind, name, where, addend))
+
+
+def _sections(data: bytes) -> list[_Section]:
+    (start,) = struct.unpack_from("<Q", data, 40)
+    size, count, names_at = struct.unpack_from("<HHH", data, 58)
+    heads = [_SECTION.unpack_from(data, start + i * size) for i in range(count)]
+    names = data[heads[names_at][4] :][: heads[names_at][5]]
+    return [
+        _Section(_text(names, name), kind, flags, offset, length, link, info, align)
+        for name, kind, flags, _, offset, length, link, info, align, _ in heads
+    ]
+
+
+def _place_sections(data: bytes, sections: list[_Section], image: bytearray) -> dict[int, int]:
+    """Append what is loaded at run time; section number -> offset in the image."""
+    base = {}
+    for number, section in enumerate(sections):
+        if not section.flags & _ALLOC or not section.size or section.name in _SKIPPED:
+            continue
+        if section.kind == _NOBITS or section.flags & (_WRITE | _TLS):
+            raise LinkError(f"writable section {section.name.decode()}")
+        align = max(section.align, 16)
+        if align > _PAGE:
+            raise LinkError(f"section {section.name.decode()} is aligned to {align} bytes")
+        image += b"\xcc" * (-len(image) % align)
+        base[number] = len(image)
+        image += data[section.offset :][: section.size]
+    return base
+
+
+def _symbols(
+    data: bytes, sections: list[_Section], base: dict[int, int]
+) -> Iterator[tuple[str, int | None, bool]]:
+    """(name, offset in the image if it is defined here, visible to other objects)."""
+    table = next(section for section in sections if section.kind == _SYMTAB)
+    strings = data[sections[table.link].offset :][: sections[table.link].size]
+    for at in range(table.offset, table.offset + table.size, _SYMBOL.size):
+        name, info, _, section, value, _ = _SYMBOL.unpack_from(data, at)
+        where = base[section] + value if section in base else None
+        yield _text(strings, name).decode(), where, info >> 4 != 0
+
+
+def _text(strings: bytes, at: int) -> bytes:
+    return strings[at : strings.index(0, at)]
+
+
+def _resolve_x86(image: bytearray, at: int, kind: int, target: int) -> None:
+    if kind in (2, 4):  # PC32, PLT32
         struct.pack_into("<i", image, at, target - at)
-    elif kind == 24:                         # PC64
+    elif kind == 24:  # PC64
         struct.pack_into("<q", image, at, target - at)
     else:
-        raise LinkError(f"R_X86_64 type {kind}")
+        raise LinkError(f"relocation R_X86_64 {kind} is not relative to its place")
 
 
-def _arm(image: bytearray, at: int, kind: int, target: int) -> None:
-    word = struct.unpack_from("<I", image, at)[0]
-    if kind == 275:                          # ADR_PREL_PG_HI21: pages between the two
-        delta = (target // PAGE) - (at // PAGE)
+def _resolve_arm(image: bytearray, at: int, kind: int, target: int) -> None:
+    (word,) = struct.unpack_from("<I", image, at)
+    if kind in (274, 275):  # ADR_PREL_LO21; ADR_PREL_PG_HI21 counts pages
+        delta = target - at if kind == 274 else target // _PAGE - at // _PAGE
         word = word & 0x9F00001F | (delta & 3) << 29 | (delta >> 2 & 0x7FFFF) << 5
-    elif kind == 274:                        # ADR_PREL_LO21
-        delta = target - at
-        word = word & 0x9F00001F | (delta & 3) << 29 | (delta >> 2 & 0x7FFFF) << 5
-    elif kind in (277, 278, 284, 285, 286, 299):  # ADD / LDST{8,16,32,64,128}_ABS_LO12_NC
-        shift = {277: 0, 278: 0, 284: 1, 285: 2, 286: 3, 299: 4}[kind]
-        word = word & ~(0xFFF << 10) | ((target & 0xFFF) >> shift) << 10
-    elif kind == 273:                        # LD_PREL_LO19
+    elif kind in _LOW12_SHIFT:  # ADD_ABS_LO12_NC, LDST8 .. LDST128_ABS_LO12_NC
+        low = (target & 0xFFF) >> _LOW12_SHIFT[kind]
+        word = word & ~(0xFFF << 10) | low << 10
+    elif kind == 273:  # LD_PREL_LO19
         word = word & ~(0x7FFFF << 5) | ((target - at) >> 2 & 0x7FFFF) << 5
-    elif kind in (282, 283):                 # JUMP26, CALL26
+    elif kind in (282, 283):  # JUMP26, CALL26
         word = word & ~0x3FFFFFF | (target - at) >> 2 & 0x3FFFFFF
-    elif kind == 261:                        # PREL32
+    elif kind == 261:  # PREL32
         word = (target - at) & 0xFFFFFFFF
     else:
-        raise LinkError(f"R_AARCH64 type {kind}")
+        raise LinkError(f"relocation R_AARCH64 {kind} is not known")
     struct.pack_into("<I", image, at, word)
