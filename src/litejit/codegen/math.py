@@ -1,0 +1,271 @@
+"""Elementary functions of float32 values, in the kernel language.
+
+Every function takes and returns a `Value` of f32, scalar or vector, calls no library, and is
+right at NaN, infinities, zeros and denormals. Errors are relative to the true value of the
+float32 argument; `tests/codegen/test_math.py` measures them on every instruction set.
+The polynomials are minimax fits made for these intervals (Lawson's iteration).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from litejit.codegen.lang import Operand, Value, f32, f64, i1, i32, i64, u64
+
+_ROUND32 = 12582912.0  # 1.5 * 2**23: adding it leaves the nearest integer in the low bits
+_ROUND64 = 6755399441055744.0  # 1.5 * 2**52
+_ROUND32_BITS = 0x4B400000
+_LN2_HIGH = 0.693359375  # 10 bits: its product with an exponent is exact
+_LN2_LOW = -2.12194440e-4
+_SQRT_HALF_BITS = 0x3F3504F3
+_SQRT_HALF_BITS64 = 0x3FE6A09E667F3BCD
+
+# (e**r - 1 - r) / r**2 on +-ln(2)/2
+_EXP = (0.5, 0.16666667, 0.041666355, 0.0083332732, 0.0013941103, 0.00019914302)
+# (log(1 + f) - f + f**2/2) / f**3 on [sqrt(1/2) - 1, sqrt(2) - 1]
+_LOG = (
+    *(0.3333331, -0.24999987, 0.20002231, -0.16669261, 0.14218564),
+    *(-0.1238409, 0.11873461, -0.1179164, 0.0691647),
+)
+# exp(z**2) * erfc(z) / t with t = 2 / (z + 2), as a polynomial in t, for z in [0, 10.2]
+_ERFCX = (
+    *(0.28208604, 0.28238192, 0.24305576, 0.2028761, -0.02707143),
+    *(0.27871227, -0.48776224, 0.28484586, -0.059124354),
+)
+_EXP2 = (  # 2**r on +-1/2, for float64
+    *(0.9999999999997633, 0.693147180546514, 0.24022650698882003),
+    *(0.05550410939338192, 0.00961812854232121, 0.0013333452064910808),
+    *(0.0001540385218957302, 1.530973679120251e-05, 1.3175756770067437e-06),
+)
+_LOG2 = (  # log2(m) / s in s**2, with s = (m - 1) / (m + 1), for float64
+    *(2.8853900817778473, 0.9617966941157253, 0.5770779416515711),
+    *(0.41220932672649985, 0.31990255174372273, 0.28294645944902386),
+)
+_SIN = (-0.16666666641426492, 0.008333329362278813, -0.00019839327136331815, 2.7182372755005222e-06)
+_COS = (0.04166666662247785, -0.0013888883722691732, 2.4799511781945552e-05, -2.720954923123102e-07)
+_HALF_PI = (1.5707963267341256, 6.077100506303966e-11, 2.0222662487959506e-21)  # 33 bits each
+_TWO_OVER_PI = 0xA2F9836E4E441529FC2757D1F534DDC0DB6295993C439041  # its first 192 bits
+_REDUCED_EXACTLY = 1048576.0  # above it a multiple of pi/2 needs more bits than _HALF_PI has
+
+
+def polynomial(x: Value, coefficients: Sequence[float]) -> Value:
+    """coefficients[0] + coefficients[1] * x + ..., by Horner's rule."""
+    total = x.fn.const(coefficients[-1], x.type)
+    for c in reversed(coefficients[:-1]):
+        total = x.fn.fma(total, x, x.fn.const(c, x.type))
+    return total
+
+
+def clamp(x: Value, low: Operand | None, high: Operand | None) -> Value:
+    """min(max(x, low), high) that leaves NaN as it is, as LiteRT's fused activations do."""
+    if low is not None:
+        bound = x.fn.const(low, x.type)
+        x = (x < bound).choose(bound, x)
+    if high is not None:
+        bound = x.fn.const(high, x.type)
+        x = (x > bound).choose(bound, x)
+    return x
+
+
+def exp(x: Value, low: Value | None = None) -> Value:
+    """e**x, or e**(x + low) where `low` is tiny; denormal results too. Error below 2e-7."""
+    exponent, _, r = _split(clamp(x, -104.0, 89.0))
+    r = r if low is None else r + low
+    return _scale(_exp_minus_1_near_0(r) + 1.0, exponent)
+
+
+def expm1(x: Value) -> Value:
+    """e**x - 1 without cancellation near 0 (of -0 it is +0). Error below 4e-7."""
+    exponent, _, r = _split(clamp(x, -30.0, 89.0))
+    biased = x.fn.maximum(x.fn.const(127, exponent.type) - exponent, 0)
+    inverse_power = (biased << 23).bitcast(x.type)
+    return _scale(_exp_minus_1_near_0(r) + (x.fn.const(1.0, x.type) - inverse_power), exponent)
+
+
+def elu(x: Value) -> Value:
+    """x where x >= 0, else e**x - 1."""
+    return (x < 0.0).choose(expm1(x), x)
+
+
+def logistic(x: Value) -> Value:
+    """1 / (1 + e**-x), to full relative precision for negative x. Error below 4e-7."""
+    e = exp(-x.fn.absolute(x))
+    numerator = (x < 0.0).choose(e, 1.0)
+    return numerator / (e + 1.0)
+
+
+def tanh(x: Value) -> Value:
+    """The hyperbolic tangent. Error below 5e-7."""
+    size = clamp(x.fn.absolute(x), None, 9.1)
+    t = expm1(size + size)
+    return x.fn.copysign(t / (t + 2.0), x)
+
+
+def log(x: Value) -> Value:
+    """The natural logarithm: -inf of 0, NaN of negative numbers. Error below 2e-7."""
+    fn = x.fn
+    tiny = x < 1.1754943508222875e-38
+    bits = tiny.choose(x * 8388608.0, x).bitcast(i32 * x.type.lanes)
+    exponent = (bits - _SQRT_HALF_BITS) >> 23
+    f = (bits - (exponent << 23)).bitcast(x.type) - 1.0
+    e = (exponent - tiny.choose(fn.const(23, bits.type), 0)).to(f32)
+    square = f * f
+    tail = fn.fma(e, fn.const(_LN2_LOW, x.type), square * (f * polynomial(f, _LOG)))
+    y = fn.fma(e, fn.const(_LN2_HIGH, x.type), f + (tail - square * 0.5))
+    y = (x < math.inf).choose(y, x)
+    y = (x < 0.0).choose(fn.const(math.nan, x.type), y)
+    return x.equals(0.0).choose(fn.const(-math.inf, x.type), y)
+
+
+def rsqrt(x: Value) -> Value:
+    """1 / sqrt(x): +inf of 0, NaN of negative numbers; two correct roundings."""
+    return x.fn.const(1.0, x.type) / x.fn.sqrt(x)
+
+
+def gelu(x: Value) -> Value:
+    """x/2 * erfc(-x / sqrt(2)); NaN of -inf, as the product is. Error below 1e-6."""
+    fn, size = x.fn, clamp(x.fn.absolute(x), None, 15.0)
+    head = (size.bitcast(i32 * x.type.lanes) & -4096).bitcast(x.type)  # its square is exact
+    rest = (size - head) * (size + head) * -0.5
+    t = fn.const(2.0, x.type) / (fn.fma(size, fn.const(math.sqrt(0.5), x.type), _two(x)))
+    erfc = exp(head * head * -0.5, rest) * (t * polynomial(t, _ERFCX))
+    return x * 0.5 * (x < 0.0).choose(erfc, _two(x) - erfc)
+
+
+def gelu_tanh(x: Value) -> Value:
+    """x/2 * (1 + tanh(sqrt(2/pi) * (x + 0.044715 x**3))), without cancellation for x < 0.
+
+    Error below 1e-6 for x > -3, 1e-5 below.
+    """
+    c = 2 * math.sqrt(2 / math.pi)
+    inner = x.fn.fma(x * x, x.fn.const(0.044715 * c, x.type), x.fn.const(c, x.type))
+    return x * logistic(x * inner)
+
+
+def power(x: Value, y: Value) -> Value:
+    """x**y with C's special cases, through float64. Error below 1e-7."""
+    fn, size = x.fn, x.fn.absolute(x)
+    inside = clamp(y.to(f64) * _log2(size.to(f64)), -300.0, 300.0)
+    result = _exp2(inside).to(f32)
+    whole = fn.floor(y).equals(y)
+    half = y * 0.5
+    odd = whole & fn.floor(half).differs(half)
+    result = odd.choose(fn.copysign(result, x), result)
+    undefined = (x < 0.0) & (size < math.inf) & (whole ^ True)
+    result = undefined.choose(fn.const(math.nan, x.type), result)
+    one = y.equals(0.0) | x.equals(1.0) | (size.equals(1.0) & fn.absolute(y).equals(math.inf))
+    return one.choose(fn.const(1.0, x.type), result)
+
+
+def sin(x: Value) -> Value:
+    """The sine of any float32 (radians); NaN of infinities. Error below 1e-7."""
+    return _trigonometric(x, 0)
+
+
+def cos(x: Value) -> Value:
+    """The cosine of any float32 (radians); NaN of infinities. Error below 1e-7."""
+    return _trigonometric(x, 1)
+
+
+def _two(x: Value) -> Value:
+    return x.fn.const(2.0, x.type)
+
+
+def _split(x: Value) -> tuple[Value, Value, Value]:
+    """x = n * ln(2) + r: n as int32, n as float, r."""
+    fn = x.fn
+    shifted = fn.fma(x, fn.const(1 / math.log(2), x.type), fn.const(_ROUND32, x.type))
+    n = shifted - _ROUND32
+    r = fn.fma(n, fn.const(-_LN2_HIGH, x.type), x)
+    r = fn.fma(n, fn.const(-_LN2_LOW, x.type), r)
+    return shifted.bitcast(i32 * x.type.lanes) - _ROUND32_BITS, n, r
+
+
+def _exp_minus_1_near_0(r: Value) -> Value:
+    return r.fn.fma(r * r, polynomial(r, _EXP), r)
+
+
+def _scale(y: Value, exponent: Value) -> Value:
+    """y * 2**exponent in two steps, so that infinite and denormal results come out right."""
+    half = exponent >> 1
+    for part in (half, exponent - half):
+        y = y * ((part + 127) << 23).bitcast(y.type)
+    return y
+
+
+def _log2(x: Value) -> Value:
+    """log2 of a float64 >= 0 that is zero or not denormal; -inf, inf and NaN as they should."""
+    fn, bits = x.fn, x.bitcast(i64 * x.type.lanes)
+    exponent = (bits - _SQRT_HALF_BITS64) >> 52
+    m = (bits - (exponent << 52)).bitcast(x.type)
+    s = (m - 1.0) / (m + 1.0)
+    y = fn.fma(s, polynomial(s * s, _LOG2), exponent.to(i32).to(f64))
+    y = (x < math.inf).choose(y, x)
+    return x.equals(0.0).choose(fn.const(-math.inf, x.type), y)
+
+
+def _exp2(x: Value) -> Value:
+    """2**x of float64, |x| <= 1000 or NaN."""
+    shifted = x + _ROUND64
+    power = (shifted.bitcast(i64 * x.type.lanes) + 1023) << 52
+    return polynomial(x - (shifted - _ROUND64), _EXP2) * power.bitcast(x.type)
+
+
+def _trigonometric(x: Value, phase: int) -> Value:
+    """sin(x + phase * pi/2)."""
+    fn, lanes = x.fn, x.type.lanes
+    wide = x.to(f64)
+    shifted = fn.fma(wide, fn.const(2 / math.pi, wide.type), fn.const(_ROUND64, wide.type))
+    n, r = shifted - _ROUND64, wide
+    for part in _HALF_PI:
+        r = r - n * part
+    state = [shifted.bitcast(i64 * lanes), r]
+    size = fn.absolute(x)
+    big = size > _REDUCED_EXACTLY
+    any_big = big if lanes == 1 else _any(big)
+    with fn.when(any_big, carry=state):
+        quadrant, rest = _reduce_big(x)
+        state[0], state[1] = big.choose(quadrant, state[0]), big.choose(rest, state[1])
+    quadrant, r = state[0] + phase, state[1]
+    square = r * r
+    sine = fn.fma(r * square, polynomial(square, _SIN), r)
+    ones = fn.const(1.0, wide.type)
+    cosine = fn.fma(square * square, polynomial(square, _COS), ones - square * 0.5)
+    y = (quadrant & 1).equals(0).choose(sine, cosine)
+    y = (y.bitcast(i64 * lanes) ^ ((quadrant & 2) << 62)).bitcast(wide.type).to(f32)
+    return (size < math.inf).choose(y, fn.const(math.nan, x.type))
+
+
+def _any(mask: Value) -> Value:
+    fn, lanes = mask.fn, mask.type.lanes
+    return fn.call(f"llvm.vector.reduce.or.v{lanes}i1", i1, mask)
+
+
+def _reduce_big(x: Value) -> tuple[Value, Value]:
+    """Quadrant and rest of |x| >= 2**20 modulo pi/2, after Payne and Hanek: the product of the
+    24-bit significand with those 96 bits of 2/pi that decide the quadrant and the fraction."""
+    fn, lanes = x.fn, x.type.lanes
+    wide = u64 * lanes
+    bits = x.bitcast(i32 * lanes)
+    significand = ((bits & 0x7FFFFF) | 0x800000).to(i64).bitcast(wide)
+    # x = significand * 2**e with e >= -3; bit k of 2/pi (k = 1 is worth 1/2) weighs 2**(e - k)
+    e = ((bits >> 23) & 255) - 150
+    start = (e + 6).to(i64).bitcast(wide)  # 8 zero bits stand in front, bit e - 1 comes first
+    table = (_TWO_OVER_PI << 24).to_bytes(28, "big")
+    words = [int.from_bytes(table[4 * j : 4 * j + 4], "big") for j in range(7)]
+    index, shift = start >> 5, start & 31
+    chosen = []
+    for j in range(4):
+        word = fn.const(words[j], wide)
+        for k in range(1, 4):
+            word = index.equals(k).choose(fn.const(words[j + k], wide), word)
+        chosen.append(word)
+    window = [(((chosen[j] << 32) | chosen[j + 1]) << shift) >> 32 for j in range(3)]
+    total = ((significand * window[0]) << 32) + significand * window[1]
+    total = total + ((significand * window[2]) >> 32)
+    quadrant = (total + (1 << 61)) >> 62
+    rest = (total - (quadrant << 62)).bitcast(i64 * lanes).to(f64) * (math.pi / 2 * 2.0**-62)
+    negative = bits < 0
+    signed = quadrant.bitcast(i64 * lanes)
+    return negative.choose(-signed, signed), negative.choose(-rest, rest)
