@@ -9,7 +9,7 @@ The polynomials are minimax fits made for these intervals (Lawson's iteration).
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from litejit.codegen.lang import Operand, Value, f32, f64, i1, i32, i64, u64
 
@@ -68,6 +68,21 @@ def clamp(x: Value, low: Operand | None, high: Operand | None) -> Value:
     return x
 
 
+def nearest(x: Value) -> Value:
+    """To the nearest integer, ties to even, on every instruction set; -0.4 becomes -0."""
+    return _whole(x, lambda rounded: rounded)
+
+
+def floor(x: Value) -> Value:
+    """To the integer below."""
+    return _whole(x, lambda rounded: rounded - (rounded > x).choose(_one(x), 0.0))
+
+
+def ceil(x: Value) -> Value:
+    """To the integer above; -0.4 becomes -0."""
+    return _whole(x, lambda rounded: rounded + (rounded < x).choose(_one(x), 0.0))
+
+
 def exp(x: Value, low: Value | None = None) -> Value:
     """e**x, or e**(x + low) where `low` is tiny; denormal results too. Error below 2e-7."""
     exponent, _, r = _split(clamp(x, -104.0, 89.0))
@@ -80,7 +95,7 @@ def expm1(x: Value) -> Value:
     exponent, _, r = _split(clamp(x, -30.0, 89.0))
     biased = x.fn.maximum(x.fn.const(127, exponent.type) - exponent, 0)
     inverse_power = (biased << 23).bitcast(x.type)
-    return _scale(_exp_minus_1_near_0(r) + (x.fn.const(1.0, x.type) - inverse_power), exponent)
+    return _scale(_exp_minus_1_near_0(r) + (_one(x) - inverse_power), exponent)
 
 
 def elu(x: Value) -> Value:
@@ -120,7 +135,7 @@ def log(x: Value) -> Value:
 
 def rsqrt(x: Value) -> Value:
     """1 / sqrt(x): +inf of 0, NaN of negative numbers; two correct roundings."""
-    return x.fn.const(1.0, x.type) / x.fn.sqrt(x)
+    return _one(x) / x.fn.sqrt(x)
 
 
 def gelu(x: Value) -> Value:
@@ -148,14 +163,14 @@ def power(x: Value, y: Value) -> Value:
     fn, size = x.fn, x.fn.absolute(x)
     inside = clamp(y.to(f64) * _log2(size.to(f64)), -300.0, 300.0)
     result = _exp2(inside).to(f32)
-    whole = fn.floor(y).equals(y)
     half = y * 0.5
-    odd = whole & fn.floor(half).differs(half)
+    whole = nearest(y).equals(y)
+    odd = whole & nearest(half).differs(half)
     result = odd.choose(fn.copysign(result, x), result)
     undefined = (x < 0.0) & (size < math.inf) & (whole ^ True)
     result = undefined.choose(fn.const(math.nan, x.type), result)
     one = y.equals(0.0) | x.equals(1.0) | (size.equals(1.0) & fn.absolute(y).equals(math.inf))
-    return one.choose(fn.const(1.0, x.type), result)
+    return one.choose(_one(x), result)
 
 
 def sin(x: Value) -> Value:
@@ -166,6 +181,17 @@ def sin(x: Value) -> Value:
 def cos(x: Value) -> Value:
     """The cosine of any float32 (radians); NaN of infinities. Error below 1e-7."""
     return _trigonometric(x, 1)
+
+
+def _whole(x: Value, adjust: Callable[[Value], Value]) -> Value:
+    """Adding 2**23 leaves no fraction bits; larger numbers, infinities and NaN have none."""
+    shift = x.fn.copysign(x.fn.const(8388608.0, x.type), x)
+    rounded = x.fn.copysign(adjust((x + shift) - shift), x)
+    return (x.fn.absolute(x) < 8388608.0).choose(rounded, x)
+
+
+def _one(x: Value) -> Value:
+    return x.fn.const(1.0, x.type)
 
 
 def _two(x: Value) -> Value:
