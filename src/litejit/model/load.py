@@ -243,14 +243,13 @@ def _operator(reader: Reader, row: list[Any]) -> Operator:
         code,
         reader.vector(inputs, "i"),
         reader.vector(outputs, "i"),
-        OptionsRef(kind, reader, options) if kind else NO_OPTIONS,
-        OptionsRef(kind_2, reader, options_2, union=2) if kind_2 else NO_OPTIONS_2,
+        OptionsRef(kind, reader, options) if kind and options else NO_OPTIONS,
+        OptionsRef(kind_2, reader, options_2, union=2) if kind_2 and options_2 else NO_OPTIONS_2,
         data,
         reader.vector(intermediates, "i") if intermediates else (),
         reader.vector(mutating, "?") if mutating else (),
         form,
-        0 if custom else large_at,
-        0 if custom else large_size,
+        not custom and large_at > 1,
         debug,
     )
 

@@ -108,7 +108,9 @@ class OperatorCode(Record):
 class Operator(Record):
     """One operator of a subgraph; `code` is an index into the model's operator_codes.
 
-    A tensor number of -1 in `inputs` stands for an operand that is left out.
+    A tensor number of -1 in `inputs` stands for an operand that is left out. `custom_options`
+    are the bytes that a CUSTOM operator is given; `custom_options_behind` tells that they lie
+    behind the FlatBuffer (files beyond 2 GB).
     """
 
     code: int
@@ -120,8 +122,7 @@ class Operator(Record):
     intermediates: tuple[int, ...] = ()
     mutating_variable_inputs: tuple[bool, ...] = ()
     custom_options_format: int = 0
-    large_custom_options_offset: int = 0
-    large_custom_options_size: int = 0
+    custom_options_behind: bool = False
     debug_metadata_index: int = -1
 
     @property

@@ -72,9 +72,13 @@ def dtype_of(code: int) -> DType:
 
 
 class Kind:
-    """A table class made ready: one letter per slot, defaults, and what turns a slot to a value."""
+    """A table class made ready: one letter per slot, defaults, and what turns a slot to a value.
 
-    __slots__ = ("codes", "convert", "defaults", "fields", "row")
+    `forms` says how a field is written: "" a scalar, "text", "bytes", "offset" (made elsewhere),
+    or the code of the elements of a vector.
+    """
+
+    __slots__ = ("codes", "convert", "defaults", "fields", "forms", "row")
 
     def __init__(self, table: type[Table]) -> None:
         scope = vars(sys.modules[table.__module__])
@@ -86,11 +90,13 @@ class Kind:
         self.convert: list[Callable[[Any, Any], Any] | None] = []
         self.defaults: dict[str, Any] = {}
         self.row: Row = []
+        self.forms: list[str] = []
         codes = ""
         for name in self.fields:
-            code, convert, empty = _kind(table.__annotations__[name], scope)
+            code, form, convert, empty = _kind(table.__annotations__[name], scope)
             default = table.__dict__.get(name, empty)
             codes += code
+            self.forms.append(form)
             self.convert.append(convert)
             self.defaults[name] = default
             if code == OFFSET:
@@ -295,24 +301,24 @@ class Rows:
         return size, struct.Struct(form).unpack_from, slots, offsets
 
 
-def _kind(annotation: str, scope: dict[str, Any]) -> tuple[str, Any, Any]:
-    """(code of the slot, function of reader and slot or None, value when absent)."""
+def _kind(annotation: str, scope: dict[str, Any]) -> tuple[str, str, Any, Any]:
+    """(code of the slot, form, function of reader and slot or None, value when absent)."""
     if annotation in SCALARS:
         code = SCALARS[annotation]
-        return code, None, False if code == "?" else 0.0 if code in "fd" else 0
+        return code, "", None, False if code == "?" else 0.0 if code in "fd" else 0
     if annotation == "Offset":
-        return OFFSET, None, 0
+        return OFFSET, "offset", None, 0
     if annotation == "str":
-        return OFFSET, Reader.text, ""
+        return OFFSET, "text", Reader.text, ""
     if annotation == "bytes":
-        return OFFSET, lambda reader, at: bytes(reader.span(at)) if at else b"", b""
+        return OFFSET, "bytes", lambda reader, at: bytes(reader.span(at)) if at else b"", b""
     if annotation == "DType":
-        return "b", lambda reader, code: dtype_of(code), DTYPES[0]
+        return "b", "", lambda reader, code: dtype_of(code), DTYPES[0]
     if annotation.startswith("tuple["):
-        code, convert, _ = _kind(annotation[6:].partition(",")[0], scope)
+        code, _, convert, _ = _kind(annotation[6:].partition(",")[0], scope)
         if convert is None:
-            return OFFSET, lambda reader, at: reader.vector(at, code), ()
-        return OFFSET, lambda r, at: tuple([convert(r, v) for v in r.vector(at, code)]), ()
+            return OFFSET, code, lambda reader, at: reader.vector(at, code), ()
+        return OFFSET, code, lambda r, at: tuple([convert(r, v) for v in r.vector(at, code)]), ()
     members = {member.value: member for member in scope[annotation]}
     code = "b" if issubclass(scope[annotation], ByteEnum) else "i"
-    return code, lambda reader, value: members.get(value, value), members.get(0, 0)
+    return code, "", lambda reader, value: members.get(value, value), members.get(0, 0)
