@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import ceil
+
 import numpy as np
 import pytest
 from tests.kernels.harness import HOST_ISAS, run
@@ -26,7 +28,7 @@ def product(isa, tile, m, n, k, *, epilogue=(), tiles=2, panels=1, cuts=(), seed
     bias, residual = rng.standard_normal(n, np.float32), rng.standard_normal((m, n), np.float32)
     columns = tile.columns(isa)
     spec = GemmF32(tile, n % columns != 0, epilogue)
-    across = -(-(-(-n // columns)) // panels)
+    across = ceil(ceil(n / columns) / panels)
     items = -(-m // (tile.rows * tiles)) * across
     operands = (
         x, pack_panels(w, columns), pad_bias(bias, n, columns), np.full((m, n), 7, np.float32),
@@ -65,7 +67,8 @@ def test_nan_and_infinity_pass_the_clamps():
     x = np.array([[np.nan, np.inf, -np.inf, 2.0]], np.float32).T.copy()
     isa = HOST_ISAS[0]
     columns = isa.lanes(f32)
-    for word, want in (("relu", [np.inf, 0, 2]), ("relu6", [6, 0, 2]), ("relu_n1_to_1", [1, -1, 1])):
+    clamps = {"relu": [np.inf, 0, 2], "relu6": [6, 0, 2], "relu_n1_to_1": [1, -1, 1]}
+    for word, want in clamps.items():
         spec = GemmF32(Tile(4, 1), True, (word,))
         w = pack_panels(np.ones((1, 1), np.float32), columns)
         y = run(
