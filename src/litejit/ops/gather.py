@@ -1,0 +1,447 @@
+"""Elements by index: gathered, scattered, looked up, summed by segment."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+
+from litejit.model.options.index import (
+    GatherNdOptions,
+    GatherOptions,
+    OneHotOptions,
+    ScatterNdOptions,
+    SegmentSumOptions,
+    SparseToDenseOptions,
+    UnsortedSegmentMaxOptions,
+    UnsortedSegmentMinOptions,
+    UnsortedSegmentProdOptions,
+    UnsortedSegmentSumOptions,
+)
+from litejit.ops.base import Arrays, Node, Op, Types, builtin
+from litejit.ops.indexing import Refuse, check_indices, made, normal_axis, shape_from
+from litejit.types import (
+    BF16,
+    BOOL,
+    F16,
+    F32,
+    I2,
+    I4,
+    I8,
+    I16,
+    I32,
+    I64,
+    STRING,
+    U8,
+    Array,
+    TensorType,
+)
+
+_MOVED = (F32, F16, BF16, U8, I8, I16, I32, I64, BOOL, STRING)
+
+
+@builtin("GATHER", versions=range(1, 9))
+class Gather(Op):
+    """y = x[..., i, ...] with i along `axis`, separately for each of the first batch_dims.
+
+    Shape: x[:axis] + i[batch_dims:] + x[axis + 1:]. Any type; indices int16, int32, int64; an
+    index outside the axis refuses the run. Strings: from a vector.
+    Source: LiteRT tflite/kernels/gather.cc.
+    """
+
+    options = GatherOptions
+    arity = (2, 2)
+
+    def infer(self, node: Node) -> Types:
+        x, indices = node.input(0), node.input(1)
+        node.require_dtype(x, (*_MOVED, I4), "input")
+        node.require_dtype(indices, (I16, I32, I64), "indices")
+        node.require(x.dtype.name != "STRING" or x.rank == 1, "strings are gathered from vectors")
+        axis, batch = self.axes(node, x.dims, indices.dims)
+        shape = x.dims[:axis] + indices.dims[batch:] + x.dims[axis + 1 :]
+        return [made(node, shape, x.dtype)]
+
+    def axes(self, node: Node, shape: tuple[int, ...], indices: tuple[int, ...]) -> tuple[int, int]:
+        """(axis, batch_dims), both from the front, checked against the shapes."""
+        options = node.options or GatherOptions()
+        axis = normal_axis(node.require, options.axis, len(shape))
+        batch, rank = options.batch_dims, len(indices)
+        node.require(-rank <= batch <= rank, f"batch_dims {batch} exceeds the indices' rank {rank}")
+        batch += rank if batch < 0 else 0
+        node.require(batch <= axis, f"batch_dims {batch} lies behind axis {axis}")
+        same = shape[:batch] == indices[:batch]
+        node.require(same, f"first {batch} sizes of {shape} and {indices} differ")
+        return axis, batch
+
+    def reference(self, node: Node, *inputs: Any) -> Arrays:
+        x, indices = inputs
+        axis, batch = self.axes(node, x.shape, indices.shape)
+        check_indices(node, indices, x.shape[axis])
+        if batch == 0:
+            return np.asarray(np.take(x, indices.astype(np.int64), axis))
+        count = int(np.prod(x.shape[:batch], dtype=np.int64))
+        rows = x.reshape(count, *x.shape[batch:])
+        places = indices.reshape(count, *indices.shape[batch:]).astype(np.int64)
+        shape = x.shape[:axis] + indices.shape[batch:] + x.shape[axis + 1 :]
+        if count == 0:
+            return np.zeros(shape, x.dtype)
+        parts = [np.take(row, at, axis - batch) for row, at in zip(rows, places, strict=True)]
+        return np.stack(parts).reshape(shape)
+
+
+def _check_tuples(node: Node, indices: Array, sizes: tuple[int, ...]) -> None:
+    for j, size in enumerate(sizes):
+        check_indices(node, indices[..., j], size, what=f"index of dimension {j}")
+
+
+@builtin("GATHER_ND", versions=range(1, 7))
+class GatherNd(Op):
+    """y[k] = x[indices[k, 0], indices[k, 1], ...]: slices of x by tuples of indices.
+
+    Shape: indices[:-1] + x[indices.shape[-1]:]. Any type; an index outside refuses the run.
+    Source: LiteRT tflite/kernels/gather_nd.cc.
+    """
+
+    options = GatherNdOptions
+    arity = (2, 2)
+
+    def infer(self, node: Node) -> Types:
+        x, indices = node.input(0), node.input(1)
+        node.require_dtype(x, _MOVED, "input")
+        node.require_dtype(indices, (I16, I32, I64), "indices")
+        node.require(x.rank >= 1 and indices.rank >= 1, "input and indices need a dimension")
+        depth = indices.dims[-1]
+        node.require(depth <= x.rank, f"tuples of {depth} indices exceed the input's {x.rank}")
+        return [made(node, indices.dims[:-1] + x.dims[depth:], x.dtype)]
+
+    def reference(self, node: Node, *inputs: Any) -> Arrays:
+        x, indices = inputs
+        depth = indices.shape[-1]
+        node.check(x.size > 0 or indices.size == 0, "an empty input has nothing to gather")
+        _check_tuples(node, indices, x.shape[:depth])
+        if depth == 0:
+            shape = indices.shape[:-1] + x.shape
+            return np.ascontiguousarray(np.broadcast_to(x, shape))
+        return np.asarray(x[tuple(np.moveaxis(indices, -1, 0).astype(np.int64))])
+
+
+@builtin("SCATTER_ND")
+class ScatterNd(Op):
+    """y = zeros of shape (input 2), to which updates[k] are added at indices[k].
+
+    Integers wrap, a bool is true where any update is. f32 | u8 | i8 | i32 | i64 | bool.
+    Source: LiteRT tflite/kernels/scatter_nd.cc.
+    """
+
+    options = ScatterNdOptions
+    arity = (3, 3)
+
+    def infer(self, node: Node) -> Types:
+        indices, updates, shape = node.input(0), node.input(1), node.input(2)
+        node.require_dtype(updates, (F32, U8, I8, I32, I64, BOOL), "updates")
+        node.require_dtype(indices, (I32,), "indices")
+        node.require_dtype(shape, (I32,), "shape")
+        if shape.value is None:
+            return [made(node, None, updates.dtype)]
+        sizes = self.sizes(node.require, indices.dims, updates.dims, shape.value)
+        return [made(node, sizes, updates.dtype)]
+
+    def sizes(
+        self, refuse: Refuse, indices: tuple[int, ...], updates: tuple[int, ...], shape: Array
+    ) -> tuple[int, ...]:
+        """The output's shape, after comparing it with those of indices and updates."""
+        refuse(len(indices) >= 1 and len(updates) >= 1, "indices and updates need a dimension")
+        refuse(shape.ndim == 1, f"shape must be a vector, got shape {shape.shape}")
+        sizes = shape_from(refuse, shape)
+        outer, depth = indices[:-1], indices[-1]
+        refuse(depth <= len(sizes), f"tuples of {depth} indices exceed shape {sizes}")
+        expected = outer + sizes[depth:]
+        refuse(updates == expected, f"updates must have shape {expected}, got {updates}")
+        return sizes
+
+    def reference(self, node: Node, *inputs: Any) -> Arrays:
+        indices, updates, shape = inputs
+        sizes = self.sizes(node.check, indices.shape, updates.shape, shape)
+        depth = indices.shape[-1]
+        _check_tuples(node, indices, sizes[:depth])
+        y = np.zeros(sizes, updates.dtype)
+        tuples = indices.reshape(-1, depth) if depth else indices.reshape(-1, 0)
+        count = int(np.prod(indices.shape[:-1], dtype=np.int64))
+        values = updates.reshape(count, *sizes[depth:])
+        add = np.logical_or if updates.dtype == np.bool_ else np.add
+        with np.errstate(all="ignore"):
+            if depth:
+                add.at(y, tuple(tuples.T), values)
+            else:
+                y[...] = add.reduce(values, axis=0, dtype=y.dtype)
+        return y
+
+
+@builtin("EMBEDDING_LOOKUP", versions=range(1, 6))
+class EmbeddingLookup(Op):
+    """y[k] = table[ids[k]]; a quantized table with float output is multiplied by its scale(s).
+
+    Per table or per row (axis 0); zero points are 0. Output: the table's type, or f32 | f16.
+    Source: LiteRT tflite/kernels/embedding_lookup.cc.
+    """
+
+    arity = (2, 2)
+
+    def infer(self, node: Node) -> Types:
+        ids, table, y = node.input(0), node.input(1), node.output()
+        node.require_dtype(ids, (I32,), "ids")
+        node.require(ids.rank == 1, f"ids must be a vector, got shape {ids.dims}")
+        node.require(table.rank >= 2, f"the table needs rows, got shape {table.dims}")
+        if self._widens(table, y):
+            self._require_scales(node, table)
+        else:
+            node.require_dtype(y, (table.dtype,), "output")
+            known = table.dtype.name not in ("STRING", "RESOURCE", "VARIANT")
+            node.require(known, f"no table of {table.dtype.name}")
+        return [made(node, ids.dims + table.dims[1:], y.dtype)]
+
+    @staticmethod
+    def _widens(table: TensorType, y: TensorType) -> bool:
+        return y.dtype.name in ("FLOAT32", "FLOAT16") and table.dtype.name != y.dtype.name
+
+    @staticmethod
+    def _require_scales(node: Node, table: TensorType) -> None:
+        node.require_dtype(table, (U8, I8, I4, I2), "table")
+        q = table.quantization
+        blocks = q is not None and q.block_size > 0
+        node.require(not blocks, "scales by block are not supported here")
+        node.require(q is not None and len(q.scales), "a quantized table needs a scale")
+        if q is None:
+            return
+        node.require(not np.any(q.zero_points), "zero points must be 0")
+        if q.per_channel:
+            rows = q.axis == 0 and len(q.scales) == table.dims[0]
+            node.require(rows, f"{len(q.scales)} scales of axis {q.axis}, expected one a row")
+
+    def reference(self, node: Node, *inputs: Any) -> Arrays:
+        ids, table = inputs
+        check_indices(node, ids, table.shape[0], what="id")
+        rows = table[ids]
+        kind = node.input(1)
+        if not self._widens(kind, node.output()) or kind.quantization is None:
+            return np.asarray(rows)
+        scales = kind.quantization.scales.astype(np.float32)
+        factor = scales[ids] if len(scales) > 1 else np.repeat(scales[:1], len(ids))
+        factor = factor.reshape(-1, *[1] * (table.ndim - 1))
+        with np.errstate(all="ignore"):
+            wide = rows.astype(np.float32) * factor
+            return np.asarray(wide.astype(node.output().dtype.numpy))
+
+
+@builtin("ONE_HOT")
+class OneHot(Op):
+    """y = on where the index equals the position along the new axis, else off.
+
+    axis -1 is the last; an index outside [0, depth) is off everywhere; an int64 index is cut to
+    32 bits. Source: LiteRT tflite/kernels/one_hot.cc.
+    """
+
+    options = OneHotOptions
+    arity = (4, 4)
+
+    def infer(self, node: Node) -> Types:
+        indices, depth, on, off = (node.input(j) for j in range(4))
+        node.require_dtype(on, (F32, I16, I32, I64, I8, U8, BOOL), "on value")
+        node.require_dtype(off, (on.dtype,), "off value")
+        node.require_dtype(indices, (I32, I64), "indices")
+        node.require_dtype(depth, (I32,), "depth")
+        single = depth.size == 1 and on.size == 1 and off.size == 1
+        node.require(single, "depth, on and off values must be one number each")
+        axis = self.axis(node, indices.rank)
+        if depth.value is None:
+            return [made(node, None, on.dtype)]
+        count = int(depth.value.reshape(-1)[0])
+        node.require(count >= 0, f"depth is {count}")
+        return [made(node, (*indices.dims[:axis], count, *indices.dims[axis:]), on.dtype)]
+
+    def axis(self, node: Node, rank: int) -> int:
+        """Where the new axis goes."""
+        axis = node.options.axis if node.options else 0
+        node.require(-1 <= axis <= rank, f"axis {axis} is out of range for rank {rank} + 1")
+        return rank if axis == -1 else int(axis)
+
+    def reference(self, node: Node, *inputs: Any) -> Arrays:
+        indices, depth, on, off = inputs
+        axis = self.axis(node, indices.ndim)
+        count = int(depth.reshape(-1)[0])
+        node.check(count >= 0, f"depth is {count}")
+        shape = [1] * (indices.ndim + 1)
+        shape[axis] = count
+        positions = np.arange(count, dtype=np.int32).reshape(shape)
+        hit = np.expand_dims(indices.astype(np.int32), axis) == positions
+        return np.asarray(np.where(hit, on.reshape(-1)[0], off.reshape(-1)[0]), on.dtype)
+
+
+@builtin("SPARSE_TO_DENSE", versions=range(1, 4))
+class SparseToDense(Op):
+    """y = default everywhere but at indices, where it is values (a vector, or one for all).
+
+    At most 4 dimensions; later duplicates win; an index outside refuses the run.
+    Source: LiteRT tflite/kernels/sparse_to_dense.cc.
+    """
+
+    options = SparseToDenseOptions
+    arity = (4, 4)
+
+    def infer(self, node: Node) -> Types:
+        indices, shape, values, default = (node.input(j) for j in range(4))
+        node.require_dtype(indices, (I32, I64), "indices")
+        node.require_dtype(shape, (I32, I64), "shape")
+        node.require_dtype(values, (I32, I64, I8, U8, F32), "values")
+        node.require_dtype(default, (values.dtype,), "default value")
+        node.require(indices.rank < 3, f"indices have rank {indices.rank}, expected at most 2")
+        node.require(shape.rank == 1, f"shape must be a vector, got shape {shape.dims}")
+        node.require(values.rank < 2, f"values have rank {values.rank}, expected at most 1")
+        node.require(default.size == 1, "the default value must be one number")
+        rank = indices.dims[1] if indices.rank == 2 else 1
+        node.require(shape.size == rank, f"indices of {rank} dimensions, shape of {shape.size}")
+        node.require(rank <= 4, f"at most 4 dimensions, got {rank}")
+        count = indices.dims[0] if indices.rank == 2 else indices.size
+        ok = values.rank == 0 or values.size == count
+        node.require(ok, f"{count} indices for {values.size} values")
+        if shape.value is None:
+            return [made(node, None, values.dtype)]
+        return [made(node, shape_from(node.require, shape.value), values.dtype)]
+
+    def reference(self, node: Node, *inputs: Any) -> Arrays:
+        indices, shape, values, default = inputs
+        sizes = shape_from(node.check, shape)
+        tuples = indices if indices.ndim == 2 else indices.reshape(-1, 1)
+        _check_tuples(node, tuples, sizes)
+        y = np.full(sizes, default.reshape(-1)[0], values.dtype)
+        if len(sizes) == 0:
+            return y
+        flat = np.ravel_multi_index(tuple(tuples.T.astype(np.int64)), sizes) if y.size else []
+        y.reshape(-1)[flat] = values
+        return y
+
+
+@builtin("SEGMENT_SUM")
+class SegmentSum(Op):
+    """y[s] = sum of x[k] with ids[k] = s; ids start at 0 and rise by 0 or 1.
+
+    f32 | i32 (wraps). Source: LiteRT tflite/kernels/segment_sum.cc.
+    """
+
+    options = SegmentSumOptions
+    arity = (2, 2)
+
+    def infer(self, node: Node) -> Types:
+        x, ids = node.input(0), node.input(1)
+        node.require_dtype(x, (F32, I32), "input")
+        node.require_dtype(ids, (I32,), "segment ids")
+        node.require(x.rank >= 1, "input must have at least one dimension")
+        same = ids.dims == x.dims[:1]
+        node.require(same, f"segment ids must have shape {x.dims[:1]}, got {ids.dims}")
+        if ids.value is None:
+            return [made(node, None, x.dtype)]
+        return [made(node, (self.count(node.require, ids.value), *x.dims[1:]), x.dtype)]
+
+    def count(self, refuse: Refuse, ids: Array) -> int:
+        """Number of segments, after checking that ids rise in steps of 0 or 1 from 0."""
+        if ids.size == 0:
+            return 0
+        steps = np.diff(ids.astype(np.int64))
+        rising = ids[0] == 0 and bool(np.all((steps == 0) | (steps == 1)))
+        refuse(rising, "segment ids must start at 0 and rise by 0 or 1")
+        return int(ids[-1]) + 1
+
+    def reference(self, node: Node, *inputs: Any) -> Arrays:
+        x, ids = inputs
+        y = np.zeros((self.count(node.check, ids), *x.shape[1:]), x.dtype)
+        with np.errstate(all="ignore"):
+            np.add.at(y, ids, x)
+        return y
+
+
+class _UnsortedSegment(Op):
+    """y[s] = fold of x[k] with ids[k] = s; negative ids are left out; s < input 2.
+
+    ids have the first dimensions of x; f32 | i32 (wraps).
+    Source: LiteRT tflite/kernels/unsorted_segment.cc.
+    """
+
+    arity = (3, 3)
+    fold: ClassVar[Any]
+
+    def infer(self, node: Node) -> Types:
+        x, ids, count = node.input(0), node.input(1), node.input(2)
+        node.require_dtype(x, (F32, I32), "input")
+        node.require_dtype(ids, (I32,), "segment ids")
+        node.require_dtype(count, (I32,), "number of segments")
+        prefix = x.dims[: ids.rank] == ids.dims
+        node.require(prefix, f"segment ids of shape {ids.dims} are no prefix of {x.dims}")
+        node.require(count.dims in ((), (1,)), "the number of segments must be one number")
+        if count.value is None:
+            return [made(node, None, x.dtype)]
+        segments = self.segments(node.require, count.value)
+        return [made(node, (segments, *x.dims[ids.rank :]), x.dtype)]
+
+    def segments(self, refuse: Refuse, count: Array) -> int:
+        """The number of segments that is asked for."""
+        segments = int(count.reshape(-1)[0])
+        refuse(segments >= 0, f"number of segments is {segments}")
+        return segments
+
+    def reference(self, node: Node, *inputs: Any) -> Arrays:
+        x, ids, count = inputs
+        segments = self.segments(node.check, count)
+        kept = ids >= 0
+        check_indices(node, ids[kept], segments, what="segment id")
+        y = np.full((segments, *x.shape[ids.ndim :]), self.start(x.dtype), x.dtype)
+        with np.errstate(all="ignore"):
+            self.fold.at(y, ids[kept], x[kept])
+        return y
+
+    def start(self, dtype: np.dtype[Any]) -> Any:
+        """What a segment without elements holds."""
+        raise NotImplementedError
+
+
+@builtin("UNSORTED_SEGMENT_SUM")
+class UnsortedSegmentSum(_UnsortedSegment):
+    """Sums by segment; an empty segment holds 0."""
+
+    options = UnsortedSegmentSumOptions
+    fold = np.add
+
+    def start(self, dtype: np.dtype[Any]) -> Any:
+        return 0
+
+
+@builtin("UNSORTED_SEGMENT_PROD")
+class UnsortedSegmentProd(_UnsortedSegment):
+    """Products by segment; an empty segment holds 1."""
+
+    options = UnsortedSegmentProdOptions
+    fold = np.multiply
+
+    def start(self, dtype: np.dtype[Any]) -> Any:
+        return 1
+
+
+@builtin("UNSORTED_SEGMENT_MAX")
+class UnsortedSegmentMax(_UnsortedSegment):
+    """Largest by segment; an empty segment holds the type's lowest finite value."""
+
+    options = UnsortedSegmentMaxOptions
+    fold = np.fmax
+
+    def start(self, dtype: np.dtype[Any]) -> Any:
+        return (np.finfo(dtype) if dtype.kind == "f" else np.iinfo(dtype)).min
+
+
+@builtin("UNSORTED_SEGMENT_MIN")
+class UnsortedSegmentMin(_UnsortedSegment):
+    """Smallest by segment; an empty segment holds the type's largest finite value."""
+
+    options = UnsortedSegmentMinOptions
+    fold = np.fmin
+
+    def start(self, dtype: np.dtype[Any]) -> Any:
+        return (np.finfo(dtype) if dtype.kind == "f" else np.iinfo(dtype)).max

@@ -1,0 +1,67 @@
+"""What the operators that reduce, index, sort and make tensors share: results, axes, shapes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from litejit.ops.base import Node
+from litejit.types import Array, DType, TensorType
+
+Refuse = Callable[[object, str], None]  # Node.require before the first run, Node.check in one
+
+
+def made(node: Node, shape: Sequence[int] | None, dtype: DType, *, position: int = 0) -> TensorType:
+    """Type of output `position`: the shape found, and the dtype that the file must agree with."""
+    out = node.output(position)
+    ok = out.dtype.name == dtype.name
+    node.require(ok, f"output {position} is {out.dtype.name}, this operator makes {dtype.name}")
+    return out.with_shape(None if shape is None else tuple(shape))
+
+
+def normal_axis(refuse: Refuse, axis: int, rank: int, *, what: str = "axis") -> int:
+    """`axis` counted from the front; refused unless -rank <= axis < rank."""
+    refuse(-rank <= axis < rank, f"{what} {axis} is out of range for rank {rank}")
+    return axis + rank if axis < 0 else axis
+
+
+def normal_axes(refuse: Refuse, axes: Array, rank: int) -> tuple[int, ...]:
+    """Axes from the front, without duplicates, ascending. A scalar (rank 0) has none."""
+    if rank == 0:
+        return ()
+    return tuple(sorted({normal_axis(refuse, int(axis), rank) for axis in axes.reshape(-1)}))
+
+
+def require_same_quantization(node: Node, a: TensorType, b: TensorType) -> None:
+    """Refuse tensors whose numbers do not mean the same reals."""
+    ok = a.scale == b.scale and a.zero_point == b.zero_point
+    text = f"({a.scale}, {a.zero_point}) and ({b.scale}, {b.zero_point})"
+    node.require(ok, f"scales and zero points must be equal, got {text}")
+
+
+def require_scales(node: Node, *tensors: TensorType) -> None:
+    """Refuse tensors without a positive, finite scale."""
+    for tensor in tensors:
+        ok = tensor.is_quantized and 0 < tensor.scale < float("inf")
+        what = f"{tensor.dtype.name} tensor {tensor.name!r}"
+        node.require(ok, f"{what} needs a positive scale, got {tensor.scale}")
+
+
+def shape_from(refuse: Refuse, dims: Array, *, what: str = "shape") -> tuple[int, ...]:
+    """A shape that a tensor holds; refused where a size is negative."""
+    sizes = tuple(int(n) for n in dims.reshape(-1))
+    refuse(all(n >= 0 for n in sizes), f"{what} {sizes} has a negative size")
+    refuse(len(sizes) <= 64, f"{what} has {len(sizes)} dimensions")
+    return sizes
+
+
+def check_indices(node: Node, indices: Any, size: int, *, what: str = "index") -> None:
+    """Refuse a run whose indices are not all in [0, size)."""
+    indices = np.asarray(indices)
+    bad = (indices < 0) | (indices >= size)
+    if bad.any():
+        position = int(np.argmax(bad))
+        value = int(indices.reshape(-1)[position])
+        node.check(False, f"{what} {value} (element {position}) is not in [0, {size})")
