@@ -4,7 +4,8 @@
     ├── ModelError (ValueError)         the file is not a model that can be run
     ├── PrepareError (RuntimeError)     an operator refuses its operands before the first run
     ├── InvokeError (RuntimeError)      an operator refuses the data it was given
-    └── CodegenError (RuntimeError)     a kernel could not be compiled, linked or mapped
+    ├── CodegenError (RuntimeError)     a kernel could not be compiled, linked or mapped
+    └── MemoryLimitError (MemoryError)  a tensor or an arena larger than the memory allowed
 
 Arguments that are wrong by themselves raise plain ValueError or TypeError, as LiteRT does.
 Every message says who (operator and its number, tensor, file part), what, and what was expected.
@@ -31,3 +32,7 @@ class InvokeError(LitejitError, RuntimeError):
 
 class CodegenError(LitejitError, RuntimeError):
     """Machine code could not be made or mapped; the NumPy path is used instead."""
+
+
+class MemoryLimitError(LitejitError, MemoryError):
+    """A tensor or an arena would be larger than the memory that may be used."""

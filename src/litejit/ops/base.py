@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Protocol, TypeAlias, TypeVar
 from litejit.codegen.isa import Isa
 from litejit.errors import InvokeError, PrepareError
 from litejit.kernels.base import KernelSpec
+from litejit.model import Operator
 from litejit.record import Record, replace
 from litejit.types import Array, DType, TensorType
 
@@ -185,6 +186,10 @@ class Op:
     is_pure: ClassVar[bool] = True  # equal inputs give equal outputs: may be folded
     is_elementwise: ClassVar[bool] = False  # an element depends on its position in the inputs only
     keeps_bytes: ClassVar[bool] = False  # output 0 holds the bytes of input 0
+
+    def decode_options(self, operator: Operator, who: str) -> Any:
+        """Read the options from the file; ModelError where they are of another kind."""
+        return None if self.options is None else operator.read_options(self.options)
 
     def infer(self, node: Node) -> Types:
         """Check the operands and return the types of the outputs: the only shape rule.

@@ -37,8 +37,41 @@ FAMILIES: dict[str, str] = {
 _MODULES = {name: module for module, names in FAMILIES.items() for name in names.split()}
 
 
-def find_builtin(name: str) -> tuple[Op, range] | None:
-    """The Op of a builtin operator and the versions it covers; None where there is none."""
+class OpResolver:
+    """Finds the Op of an operator by name and version."""
+
+    def find_builtin(self, name: str, version: int) -> Op | None:
+        """The Op of a builtin operator, or None where this resolver has none."""
+        raise NotImplementedError
+
+    def find_custom(self, name: str, version: int) -> Op | None:
+        """The Op of a custom operator, or None where this resolver has none."""
+        raise NotImplementedError
+
+    def versions(self, name: str) -> range:
+        """The versions of a builtin operator that are known; empty for an unknown one."""
+        raise NotImplementedError
+
+
+class BuiltinOpResolver(OpResolver):
+    """Every operator that litejit has."""
+
+    def find_builtin(self, name: str, version: int) -> Op | None:
+        """The Op of a builtin operator; its family is imported now."""
+        found = _load(name)
+        return found[0] if found is not None and version in found[1] else None
+
+    def find_custom(self, name: str, version: int) -> Op | None:
+        """The Op of a custom operator that comes with litejit."""
+        return None
+
+    def versions(self, name: str) -> range:
+        """The versions of a builtin operator that are known."""
+        found = _load(name)
+        return found[1] if found is not None else range(0)
+
+
+def _load(name: str) -> tuple[Op, range] | None:
     module = _MODULES.get(name)
     if module is None:
         return None

@@ -1,0 +1,59 @@
+"""What prepare makes of a subgraph: nodes with known types, up to where shapes need data."""
+
+from __future__ import annotations
+
+from litejit.ops.base import Node
+from litejit.record import Record
+from litejit.types import Array, TensorType
+
+
+class Graph(Record):
+    """Nodes in the order in which they run, and the type of every tensor.
+
+    `stop` is the number of the first operator that could not be prepared, because the shape
+    of an operand depends on data; it equals the number of operators where all are known.
+    `keep` lists the tensors whose values must be there after the run.
+    """
+
+    nodes: tuple[Node, ...]
+    types: dict[int, TensorType]
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    keep: frozenset[int]
+    stop: int
+
+    __hash__ = object.__hash__
+
+
+def readers(nodes: tuple[Node, ...]) -> dict[int, list[Node]]:
+    """Tensor number -> the nodes that read it, in order."""
+    result: dict[int, list[Node]] = {}
+    for node in nodes:
+        for tensor in node.inputs:
+            if tensor is not None and not tensor.is_constant:
+                result.setdefault(tensor.index, []).append(node)
+    return result
+
+
+def run_reference(node: Node, arrays: dict[int, Array]) -> list[Array]:
+    """Run a node's NumPy meaning, a fused chain part by part; returns its outputs."""
+    if not node.chain:
+        return _run_one(node, arrays)
+    inside = dict(arrays)
+    for part in node.chain:
+        for tensor, array in zip(part.outputs, _run_one(part, inside), strict=False):
+            if tensor is not None:
+                inside[tensor.index] = array
+    return [inside[tensor.index] for tensor in node.outputs if tensor is not None]
+
+
+def _run_one(node: Node, arrays: dict[int, Array]) -> list[Array]:
+    operands = [_value(tensor, arrays) for tensor in node.inputs]
+    result = node.op.reference(node, *operands)
+    return list(result) if isinstance(result, tuple) else [result]
+
+
+def _value(tensor: TensorType | None, arrays: dict[int, Array]) -> Array | None:
+    if tensor is None:
+        return None
+    return tensor.value if tensor.value is not None else arrays[tensor.index]

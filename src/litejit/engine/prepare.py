@@ -1,0 +1,220 @@
+"""Subgraph -> Graph: every operator resolved, every shape inferred that does not need data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from litejit.engine import budget
+from litejit.engine.graph import Graph, run_reference
+from litejit.errors import InvokeError, LitejitError, ModelError, PrepareError
+from litejit.model import BUILTIN_NAMES, Model, Operator, Subgraph, constant_array
+from litejit.ops.base import Node, Op
+from litejit.record import Record, replace
+from litejit.types import TensorType
+
+if TYPE_CHECKING:
+    from litejit.ops.resolver import OpResolver
+
+_CUSTOM = BUILTIN_NAMES.index("CUSTOM")
+
+
+class ResolvedOperator(Record):
+    """An Operator with the Op that its code stands for; `op` is None for an unknown custom."""
+
+    operator: Operator
+    name: str
+    version: int
+    op: Op | None
+    options: Any
+
+
+def resolve(model: Model, subgraph: Subgraph, resolver: OpResolver) -> list[ResolvedOperator]:
+    """Find the Op of every operator and decode its options.
+
+    Raises ModelError for a builtin that the resolver does not know; an unknown custom operator
+    is refused by `prepare` only, as in LiteRT.
+    """
+    result = []
+    for index, operator in enumerate(subgraph.operators):
+        code = model.operator_codes[operator.code]
+        if code.code == _CUSTOM:
+            name, op = code.custom_code, resolver.find_custom(code.custom_code, code.version)
+        else:
+            name = BUILTIN_NAMES[code.code]
+            op = resolver.find_builtin(name, code.version)
+            if op is None:
+                raise ModelError(_unknown_builtin(name, code.version, index, resolver))
+        options = None
+        if op is not None:
+            options = op.decode_options(operator, f"{name} (operator {index})")
+        result.append(ResolvedOperator(operator, name, code.version, op, options))
+    return result
+
+
+def _unknown_builtin(name: str, version: int, index: int, resolver: OpResolver) -> str:
+    known = resolver.versions(name)
+    what = f"versions {known[0]} to {known[-1]} are known" if known else "it is not known"
+    return (
+        f"Didn't find op for builtin opcode '{name}' version '{version}'. An older version of "
+        "this builtin might be supported. Are you using an old TFLite binary with a newer model?\n"
+        f"Registration failed.\n(operator {index}: {what} to this resolver)"
+    )
+
+
+def declared_types(model: Model, subgraph_index: int) -> dict[int, TensorType]:
+    """The type that the file declares for every tensor, constants with their values."""
+    result = {}
+    for index, tensor in enumerate(model.subgraphs[subgraph_index].tensors):
+        value = None if tensor.is_variable else constant_array(model, subgraph_index, index)
+        result[index] = TensorType(
+            tensor.shape if value is None else tuple(value.shape), tensor.dtype,
+            tensor.quantization, value, tensor.name, index, tensor.is_variable,
+        )  # fmt: skip
+    return result
+
+
+def prepare(
+    subgraph: Subgraph,
+    operators: list[ResolvedOperator],
+    types: dict[int, TensorType],
+    *,
+    inputs: Iterable[int],
+    keep: frozenset[int],
+    start: int = 0,
+) -> Graph:
+    """Infer from operator `start` on, until a shape is needed that depends on data.
+
+    `types` holds what is known: constants, variables, the `inputs` with their real shapes. It
+    is not changed. Raises PrepareError, naming the operator that refuses its operands.
+    """
+    types, inputs = dict(types), tuple(inputs)
+    known = {i for i, t in types.items() if t.is_constant or t.is_variable} | set(inputs)
+    nodes: list[Node] = []
+    stop = start
+    for stop in range(start, len(operators)):  # noqa: B007 - read after the loop
+        node = make_node(stop, operators[stop], types)
+        if any(t is not None and t.shape is None for t in node.inputs):
+            break
+        _check_operands(node, known)
+        node = infer(node)
+        known.update(t.index for t in node.outputs if t is not None)
+        if not _fold(node, types):
+            types.update({t.index: t for t in node.outputs if t is not None})
+            nodes.append(node)
+    else:
+        stop = len(operators)
+    return Graph(tuple(nodes), types, inputs, subgraph.outputs, keep, stop)
+
+
+def make_node(index: int, resolved: ResolvedOperator, types: dict[int, TensorType]) -> Node:
+    """The node of one operator, with the types known so far."""
+    name, op = resolved.name, resolved.op
+    if op is None:
+        raise PrepareError(_unresolved_custom(name, index))
+    operator = resolved.operator
+    pick = lambda numbers: tuple(types[i] if i >= 0 else None for i in numbers)  # noqa: E731
+    return Node(
+        op, name, index, resolved.version, resolved.options,
+        pick(operator.inputs), pick(operator.outputs), (), pick(operator.intermediates),
+    )  # fmt: skip
+
+
+def _unresolved_custom(name: str, index: int) -> str:
+    if name.startswith("Flex"):
+        what = (
+            "Select TensorFlow op(s), included in the given model, is(are) not supported by this "
+            "interpreter. Make sure you apply/link the Flex delegate before inference."
+        )
+    else:
+        what = (
+            f"Encountered unresolved custom op: {name}.\n"
+            "See instructions: https://www.tensorflow.org/lite/guide/ops_custom"
+        )
+    return f"{what} Node number {index} ({name}) failed to prepare."
+
+
+def infer(node: Node) -> Node:
+    """Check a node's operands and give it the types of its results."""
+    try:
+        with np.errstate(all="ignore"):
+            outputs = node.op.infer(node)
+        for declared, found in zip(node.outputs, outputs, strict=False):
+            _check_result(node, declared, found)
+    except LitejitError as error:
+        suffix = f"\nNode number {node.index} ({node.name}) failed to prepare."
+        raise type(error)(f"{error}{suffix}") from error
+    except Exception as error:
+        raise PrepareError(_unexpected(node, error, "prepare")) from error
+    absent = (None,) * (len(node.outputs) - len(outputs))
+    kept = [t if d is not None else None for d, t in zip(node.outputs, outputs, strict=False)]
+    return node.with_types(node.inputs, (*kept, *absent))
+
+
+def _unexpected(node: Node, error: Exception, stage: str) -> str:
+    who = f"{node.name} (operator {node.index})"
+    what = f"{type(error).__name__}: {error}"
+    return f"{who}: {what}\nNode number {node.index} ({node.name}) failed to {stage}."
+
+
+def _check_operands(node: Node, known: set[int]) -> None:
+    """What holds for every operator: operand counts, operands that exist, no aliasing."""
+    op = node.op
+    for count, (low, high), what in (
+        (len(node.inputs), op.arity, "inputs"),
+        (len(node.outputs), op.results, "outputs"),
+    ):
+        expected = str(low) if low == high else f"{low} to {high}"
+        node.require(low <= count <= high, f"has {count} {what}, expected {expected}")
+    for position, tensor in enumerate(node.inputs):
+        if tensor is None:
+            node.require(position in op.optional, f"input {position} is missing")
+        else:
+            ok = tensor.index in known
+            node.require(ok, f"Input tensor {tensor.index} lacks data: nothing wrote it before")
+    for position, tensor in enumerate(node.outputs):
+        if tensor is None:
+            node.require(position < op.results[1] > 1, f"output {position} is missing")
+            continue
+        fresh = tensor.index not in known
+        what = f"output {position} is tensor {tensor.index}, which has a value already"
+        node.require(fresh, what)
+
+
+def _check_result(node: Node, declared: TensorType | None, found: TensorType) -> None:
+    if declared is None:
+        return
+    same = declared.dtype.name == found.dtype.name
+    node.require(same, f"gives {found.dtype.name}, but the file declares {declared.dtype.name}")
+    if found.shape is not None:
+        negative = any(n < 0 for n in found.shape)
+        node.require(not negative, f"result has a negative dimension: {found.shape}")
+        budget.check(found.nbytes, f"{node.name} (operator {node.index}): result {found.shape}")
+
+
+def _fold(node: Node, types: dict[int, TensorType]) -> bool:
+    """Replace a node whose result is known already by constants."""
+    outputs = [t for t in node.outputs if t is not None]
+    if all(t.is_constant for t in outputs):
+        types.update({t.index: t for t in outputs})
+        return True
+    operands = [t for t in node.inputs if t is not None]
+    if not node.op.is_pure or not operands or not all(t.is_constant for t in operands):
+        return False
+    try:
+        with np.errstate(all="ignore"):
+            values = run_reference(node, {})
+    except InvokeError:  # bad data is refused by the run, not before it
+        return False
+    except Exception as error:
+        raise PrepareError(_unexpected(node, error, "prepare")) from error
+    types.update({t.index: t.with_value(v) for t, v in zip(outputs, values, strict=True)})
+    return True
+
+
+def with_shape(types: dict[int, TensorType], index: int, shape: tuple[int, ...]) -> TensorType:
+    """The declared type of a tensor, resized."""
+    result: TensorType = replace(types[index], shape=shape, value=None)
+    return result

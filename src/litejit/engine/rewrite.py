@@ -1,0 +1,119 @@
+"""Graph -> Graph: what nobody needs is dropped, what runs better together becomes one node."""
+
+from __future__ import annotations
+
+from litejit.engine.graph import Graph, readers
+from litejit.ops.base import Node
+from litejit.record import replace
+from litejit.types import TensorType
+
+
+def rewrite(graph: Graph, keep: frozenset[int], *, fuse: bool) -> Graph:
+    """Apply all passes. `keep` lists the tensors whose values must be there after the run."""
+    graph = replace(graph, keep=keep)
+    if not fuse:
+        return graph
+    graph = drop_unused(graph)
+    graph = fuse_before(graph)
+    return fuse_after(graph)
+
+
+def drop_unused(graph: Graph) -> Graph:
+    """Leave out pure nodes whose results nobody reads."""
+    needed = set(graph.keep)
+    kept: list[Node] = []
+    for node in reversed(graph.nodes):
+        wanted = any(t is not None and t.index in needed for t in node.outputs)
+        if wanted or not node.op.is_pure or node.op.mutates:
+            kept.append(node)
+            needed.update(t.index for t in node.inputs if t is not None)
+    result: Graph = replace(graph, nodes=tuple(reversed(kept)))
+    return result
+
+
+def fuse_before(graph: Graph) -> Graph:
+    """Let nodes take in the producer of their first input, such as a PAD."""
+    reading = readers(graph.nodes)
+    producer = {t.index: node for node in graph.nodes for t in node.outputs if t is not None}
+    gone: set[int] = set()
+    nodes: list[Node] = []
+    for node in graph.nodes:
+        first = node.inputs[0] if node.inputs else None
+        front = producer.get(first.index) if first is not None else None
+        if front is None or first is None or not _only_reader(graph, reading, first, node):
+            nodes.append(node)
+        elif node.op.fuses_before(node, front):
+            gone.add(front.index)
+            inputs = (front.inputs[0], *node.inputs[1:])
+            nodes.append(replace(node, inputs=inputs, chain=(front, node)))
+        else:
+            nodes.append(node)
+    result: Graph = replace(graph, nodes=tuple(n for n in nodes if n.index not in gone))
+    return result
+
+
+def fuse_after(graph: Graph) -> Graph:
+    """Let nodes take in the only reader of their result, such as an activation."""
+    fusing = _FusingAfter(graph)
+    for position in range(len(graph.nodes)):
+        while fusing.take_follower(position):
+            continue
+    result: Graph = replace(graph, nodes=tuple(n for n in fusing.nodes if n is not None))
+    return result
+
+
+class _FusingAfter:
+    """The nodes while followers are taken in: None where a node became part of another."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.keep = graph.keep
+        self.nodes: list[Node | None] = list(graph.nodes)
+        self.reading = readers(graph.nodes)
+        self.position = {node.index: k for k, node in enumerate(graph.nodes)}
+        self.made = {
+            t.index: k for k, n in enumerate(graph.nodes) for t in n.outputs if t is not None
+        }
+
+    def take_follower(self, position: int) -> bool:
+        """Let the node at `position` take in the one node that reads its result."""
+        node = self.nodes[position]
+        if node is None or len(node.outputs) != 1 or node.outputs[0] is None:
+            return False
+        result = node.outputs[0]
+        users = self.reading.get(result.index, [])
+        if len(users) != 1 or result.index in self.keep:
+            return False
+        follower = users[0]
+        spot = _position_of(follower, result)
+        where = self.position[follower.index]
+        if spot is None or self.nodes[where] is not follower or len(follower.outputs) != 1:
+            return False
+        others = [t for k, t in enumerate(follower.inputs) if k != spot and t is not None]
+        if not all(t.is_constant or self.made.get(t.index, -1) < position for t in others):
+            return False
+        if not node.op.fuses_after(node, follower, spot):
+            return False
+        self.nodes[position] = joined = _joined(node, follower, spot)
+        self.nodes[where] = None
+        self.made.update({t.index: position for t in joined.outputs if t is not None})
+        return True
+
+
+def _only_reader(
+    graph: Graph, reading: dict[int, list[Node]], tensor: TensorType, node: Node
+) -> bool:
+    return tensor.index not in graph.keep and reading.get(tensor.index) == [node]
+
+
+def _position_of(follower: Node, result: TensorType) -> int | None:
+    spots = [k for k, t in enumerate(follower.inputs) if t is not None and t.index == result.index]
+    return spots[0] if len(spots) == 1 else None
+
+
+def _joined(node: Node, follower: Node, spot: int) -> Node:
+    others = tuple(t for k, t in enumerate(follower.inputs) if k != spot)
+    chain = (*(node.chain or (node,)), *(follower.chain or (follower,)))
+    fused: Node = replace(
+        node, inputs=(*node.inputs, *others), outputs=follower.outputs, chain=chain
+    )
+    return fused

@@ -1,0 +1,228 @@
+"""SubgraphRunner: one subgraph of a loaded model with its shapes, memory and Programs."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import numpy as np
+
+from litejit import settings
+from litejit.codegen.isa import Isa
+from litejit.engine import budget
+from litejit.engine.graph import Graph
+from litejit.engine.link import link
+from litejit.engine.lower import ConstantStore, lower
+from litejit.engine.plan import plan_memory
+from litejit.engine.prepare import declared_types, prepare, resolve
+from litejit.engine.program import Program
+from litejit.engine.rewrite import rewrite
+from litejit.errors import InvokeError
+from litejit.model import Model
+from litejit.model.verify import check_graph
+from litejit.ops.resolver import OpResolver
+from litejit.types import I8, Array, TensorType
+
+_REMEMBERED_SHAPES = 8  # Programs kept for the shapes that data-dependent operators gave before
+
+
+class LoadedModel:
+    """A Model with what its interpreters share: constants packed for kernels."""
+
+    __slots__ = ("model", "stores")
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self.stores = [ConstantStore() for _ in model.subgraphs]
+
+
+class Section:
+    """A stretch of operators whose shapes are known when it begins, ready to run.
+
+    `following` holds the sections that ran after this one, by the shapes that it found.
+    """
+
+    __slots__ = ("following", "graph", "program", "readable")
+
+    def __init__(self, graph: Graph, program: Program) -> None:
+        self.graph, self.program = graph, program
+        self.readable = graph.keep | set(graph.inputs)
+        self.following: dict[tuple[Any, ...], Section] = {}
+
+
+class SubgraphRunner:
+    """Prepares, resizes and runs one subgraph; holds the values of its tensors.
+
+    `isa` is None where everything runs in NumPy. With `preserve_all` every tensor keeps its
+    memory to itself, so that all can be read after a run.
+    """
+
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        index: int,
+        resolver: OpResolver,
+        *,
+        isa: Isa | None,
+        threads: int,
+        preserve_all: bool,
+    ) -> None:
+        model = loaded.model
+        self.subgraph = model.subgraphs[index]
+        self.operators = resolve(model, self.subgraph, resolver)
+        self.types = declared_types(model, index)
+        self.declared = self.types
+        self.isa, self.threads, self.preserve_all = isa, threads, preserve_all
+        self.store = loaded.stores[index]
+        self.ready = False
+        self.variables: dict[int, Array] = {}
+        self.sections: list[Section] = []
+        self._shapes: dict[int, tuple[int, ...]] = {}
+
+    # -- preparing --
+
+    def resize(self, index: int, shape: tuple[int, ...]) -> None:
+        """Give a tensor another shape; the graph then waits for `allocate`."""
+        self._shapes[index] = shape
+        self.types = {**self.types, index: self.types[index].with_shape(shape)}
+        self.ready = False
+
+    def allocate(self) -> None:
+        """Prepare the graph for the present shapes and allocate its memory."""
+        if self.ready:
+            return
+        check_graph(self.subgraph)
+        types = dict(self.declared)
+        for index, shape in self._shapes.items():
+            types[index] = types[index].with_shape(shape)
+        inputs = tuple(dict.fromkeys(i for i in self.subgraph.inputs if i >= 0))
+        inputs = tuple(i for i in inputs if not types[i].is_constant and not types[i].is_variable)
+        for index in inputs:
+            budget.check(types[index].nbytes, f"input tensor {index} ({types[index].name!r})")
+        variables = {i: _fresh_variable(t) for i, t in types.items() if t.is_variable}
+        section = self._section(types, inputs, 0, variables)
+        self.variables, self.sections = variables, [section]
+        self.types = section.graph.types
+        self.ready = True
+
+    def _section(
+        self,
+        types: dict[int, TensorType],
+        inputs: tuple[int, ...],
+        start: int,
+        variables: dict[int, Array],
+    ) -> Section:
+        outputs = frozenset(i for i in self.subgraph.outputs if i >= 0)
+        graph = prepare(
+            self.subgraph, self.operators, types, inputs=inputs, keep=outputs, start=start
+        )
+        graph = rewrite(graph, self._kept(graph, outputs), fuse=not self.preserve_all)
+        lowered = lower(graph, isa=self.isa, store=self.store, threads=self.threads)
+        plan = plan_memory(lowered.requests)
+        program = link(
+            graph, lowered, plan, isa=self.isa, threads=self.threads, variables=variables
+        )
+        if settings.debug_level() >= 1:
+            print(program, file=sys.stderr)
+        return Section(graph, program)
+
+    def _kept(self, graph: Graph, outputs: frozenset[int]) -> frozenset[int]:
+        if self.preserve_all:
+            return frozenset(graph.types)
+        later = self.operators[graph.stop :]
+        return outputs | {i for resolved in later for i in resolved.operator.inputs if i >= 0}
+
+    # -- running --
+
+    def invoke(self) -> None:
+        """Run the graph once."""
+        if not self.ready:
+            raise InvokeError("Invoke called on model that is not ready.")
+        if not self.variables:
+            self._run()
+            return
+        before = {index: array.copy() for index, array in self.variables.items()}
+        try:
+            self._run()
+        except BaseException:
+            for index, array in before.items():
+                self.variables[index][...] = array
+            raise
+
+    def _run(self) -> None:
+        section = self.sections[0]
+        section.program.run()
+        if section.graph.stop == len(self.operators):
+            return
+        del self.sections[1:]
+        while section.graph.stop < len(self.operators):
+            section = self._next(section)
+            self.sections.append(section)
+            self._fill(section)
+            section.program.run()
+        self.types = section.graph.types
+
+    def _next(self, section: Section) -> Section:
+        """The section that runs on, for the shapes that were found."""
+        found = {
+            index: self.array(index)
+            for index, tensor in section.graph.types.items()
+            if tensor.shape is None and index in section.program.views
+        }
+        key = tuple((index, array.shape) for index, array in found.items() if array is not None)
+        if key not in section.following:
+            if len(section.following) >= _REMEMBERED_SHAPES:
+                section.following.pop(next(iter(section.following)))
+            types = dict(section.graph.types)
+            for index, shape in key:
+                types[index] = types[index].with_shape(shape)
+            inputs = self._carried(section, types)
+            start = section.graph.stop
+            section.following[key] = self._section(types, inputs, start, self.variables)
+        return section.following[key]
+
+    def _carried(self, section: Section, types: dict[int, TensorType]) -> tuple[int, ...]:
+        """Tensors that were made before and are read later on."""
+        later = self.operators[section.graph.stop :]
+        wanted = {i for resolved in later for i in resolved.operator.inputs if i >= 0}
+        return tuple(
+            i
+            for i in sorted(wanted)
+            if not types[i].is_constant
+            and not types[i].is_variable
+            and any(i in s.readable and i in s.program.views for s in self.sections)
+        )
+
+    def _fill(self, section: Section) -> None:
+        """Copy what earlier sections made into the memory of this one."""
+        earlier = self.sections[:-1]
+        for index in section.graph.inputs:
+            section.program.views[index][...] = _find(earlier, index)
+
+    # -- values --
+
+    def array(self, index: int) -> Array | None:
+        """The memory of a tensor, or None where it has none (yet) that is its own."""
+        tensor = self.types[index]
+        if not self.ready:
+            return tensor.value
+        if index in self.variables:
+            return self.variables[index]
+        return _find(self.sections, index) if tensor.value is None else tensor.value
+
+    def reset_variables(self) -> None:
+        """Give all variables their first value."""
+        for index, array in self.variables.items():
+            array[...] = _fresh_variable(self.types[index])
+
+
+def _find(sections: list[Section], index: int) -> Array | None:
+    for section in reversed(sections):
+        if index in section.readable and index in section.program.views:
+            return section.program.views[index]
+    return None
+
+
+def _fresh_variable(tensor: TensorType) -> Array:
+    first = tensor.zero_point if tensor.dtype == I8 else 0
+    return np.full(tensor.dims, first, tensor.dtype.numpy)

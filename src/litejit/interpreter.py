@@ -1,0 +1,355 @@
+"""The façade with LiteRT's names: Interpreter, OpResolverType, Delegate, load_delegate."""
+
+from __future__ import annotations
+
+import enum
+import os
+import sys
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from litejit import settings
+from litejit.codegen.isa import Isa
+from litejit.details import op_details, tensor_details, value_of
+from litejit.engine.runner import LoadedModel, SubgraphRunner
+from litejit.errors import InvokeError, PrepareError
+from litejit.model import read_model
+from litejit.ops.resolver import BuiltinOpResolver
+from litejit.tensor_values import NativeMemory, readable, stored_value, tensor_of, writable
+
+_VIEWS_ALIVE = """There is at least 1 reference to internal data
+      in the interpreter in the form of a numpy array or slice. Be sure to
+      only hold the function returned from tensor() if you are using raw
+      data access."""
+_PRESERVE_WARNING = (
+    "Warning: Enabling `experimental_preserve_all_tensors` with the BUILTIN or AUTO op resolver "
+    "keeps every intermediate tensor in memory. The numbers stay the same."
+)
+
+
+@enum.unique
+class OpResolverType(enum.Enum):
+    """Which operators an Interpreter uses; BUILTIN_REF runs them all in NumPy."""
+
+    AUTO = 0
+    BUILTIN = 1
+    BUILTIN_REF = 2
+    BUILTIN_WITHOUT_DEFAULT_DELEGATES = 3
+
+
+class Interpreter:
+    """Runs a .tflite model, with the interface of LiteRT's `Interpreter`.
+
+    Args:
+        model_path: file of the model (str, bytes or os.PathLike).
+        model_content: the file's bytes, instead of a path.
+        experimental_delegates: must hold only what `load_delegate` returned.
+        num_threads: threads that one invoke may use; None means 1. Results do not depend on it.
+        experimental_op_resolver_type: BUILTIN_REF runs every operator in NumPy.
+        experimental_preserve_all_tensors: keep all intermediate tensors readable.
+
+    The other arguments are accepted for compatibility; they change nothing here.
+
+    Raises:
+        ValueError: the model cannot be read, or an argument is not valid.
+    """
+
+    def __init__(
+        self,
+        model_path: Any = None,
+        model_content: bytes | None = None,
+        experimental_delegates: list[Any] | None = None,
+        num_threads: int | None = None,
+        experimental_op_resolver_type: OpResolverType = OpResolverType.AUTO,
+        experimental_preserve_all_tensors: bool = False,
+        experimental_disable_delegate_clustering: bool = False,
+        experimental_default_delegate_latest_features: bool = False,
+        experimental_compress_quantization_zero_points: bool = False,
+        experimental_disable_delegate_node_fusion: bool = False,
+        experimental_force_delegate_node_profiling: bool = False,
+    ) -> None:
+        if not hasattr(self, "_custom_op_registerers"):
+            self._custom_op_registerers: list[Any] = []
+        resolver_type = experimental_op_resolver_type
+        automatic = resolver_type in (OpResolverType.AUTO, OpResolverType.BUILTIN)
+        if experimental_preserve_all_tensors and automatic:
+            warnings.warn(_PRESERVE_WARNING, UserWarning, stacklevel=2)
+        if resolver_type not in set(OpResolverType):
+            raise ValueError(f"Unrecognized passed in op resolver type: {resolver_type}")
+        if num_threads is not None and not isinstance(num_threads, int):
+            raise ValueError("type of num_threads should be int")
+        if num_threads is not None and num_threads < 1:
+            raise ValueError("num_threads should >= 1")
+        self._experimental_compress_quantization_zero_points = bool(
+            experimental_compress_quantization_zero_points
+        )
+        model = read_model(_model_source(model_path, model_content))
+        if model_path is None or not model_path:
+            self._model_content = model_content
+        self._loaded = LoadedModel(model)
+        self._resolver = BuiltinOpResolver()
+        isa = None if resolver_type is OpResolverType.BUILTIN_REF else _isa()
+        self._interpreter = NativeMemory()
+        self._delegates = list(experimental_delegates or ())
+        self._runners = [
+            SubgraphRunner(
+                self._loaded, index, self._resolver, isa=isa, threads=num_threads or 1,
+                preserve_all=bool(experimental_preserve_all_tensors),
+            )
+            for index in range(len(model.subgraphs))
+        ]  # fmt: skip
+        self._runner = self._runners[0]
+        self._signature_defs = self._get_full_signature_list()
+
+    # -- safety of views --
+
+    def _safe_to_run(self) -> bool:
+        """True where nobody but this object holds the tensors' memory."""
+        return sys.getrefcount(self._interpreter) == 2
+
+    def _ensure_safe(self) -> None:
+        if sys.getrefcount(self._interpreter) != 2:
+            raise RuntimeError(_VIEWS_ALIVE)
+
+    def _native_handle(self) -> int:
+        return id(self._interpreter)
+
+    # -- running --
+
+    def allocate_tensors(self) -> None:
+        """Prepare the graph for its present input shapes; nothing happens where that was done.
+
+        Raises:
+            RuntimeError: an operator refuses its operands, or a view of a tensor is alive.
+        """
+        self._ensure_safe()
+        self._runner.allocate()
+
+    def invoke(self) -> None:
+        """Run the graph once; the GIL is released while kernels run.
+
+        Raises:
+            RuntimeError: not allocated, bad data, or a view of a tensor is alive.
+        """
+        if sys.getrefcount(self._interpreter) != 2:
+            raise RuntimeError(_VIEWS_ALIVE)
+        self._runner.invoke()
+
+    def reset_all_variables(self) -> None:
+        """Give all variable tensors their first value."""
+        if not self._runner.ready and any(t.is_variable for t in self._runner.types.values()):
+            raise RuntimeError("tensor.data.raw != nullptr was not true. Allocate first.")
+        self._runner.reset_variables()
+
+    def resize_tensor_input(self, input_index: int, tensor_size: Any, strict: bool = False) -> None:
+        """Give an input another shape; `allocate_tensors` must be called before the next run.
+
+        Args:
+            input_index: number of a tensor.
+            tensor_size: the new shape, anything that becomes a 1-D int32 array.
+            strict: refuse to change a dimension that the model does not declare unknown.
+        """
+        self._ensure_safe()
+        size = np.array(tensor_size, dtype=np.int32)
+        if size.ndim != 1:
+            raise ValueError(f"Shape should be 1D instead of {size.ndim}.")
+        _resize(self._runner, input_index, tuple(size.tolist()), strict=strict)
+
+    # -- values --
+
+    def set_tensor(self, tensor_index: int, value: Any) -> None:
+        """Copy a value into a tensor; its dtype and shape must be the tensor's.
+
+        Raises:
+            ValueError: unknown tensor, other dtype or shape, or not allocated.
+        """
+        tensor = tensor_of(self._runner, tensor_index)
+        array = stored_value(value, tensor)
+        if array.size or tensor.dtype.name == "STRING":
+            writable(self._runner, tensor)[...] = array
+
+    def get_tensor(self, tensor_index: int, subgraph_index: int = 0) -> Any:
+        """Return a copy of a tensor's value; a NumPy scalar where the tensor has rank 0.
+
+        Raises:
+            ValueError: unknown tensor, no value yet, or a value that was not kept.
+        """
+        runner = self._subgraph(subgraph_index)
+        array = readable(runner, tensor_index)
+        if array.size == 0 and not array.dtype.hasobject:
+            raise ValueError("Invalid tensor size.")
+        return value_of(runner.types[tensor_index].dtype, array)
+
+    def tensor(self, tensor_index: int) -> Callable[[], Any]:
+        """Return a function that gives a view of the tensor's memory.
+
+        While such a view lives, `invoke`, `allocate_tensors` and `resize_tensor_input` refuse
+        to run. Constants are given as read-only views.
+        """
+        return lambda: self._interpreter.view(readable(self._runner, tensor_index))
+
+    # -- details --
+
+    def get_input_details(self) -> list[dict[str, Any]]:
+        """Details of the inputs: name, index, shape, dtype, quantization, sparsity."""
+        return [self._get_tensor_details(i, 0) for i in self._runner.subgraph.inputs]
+
+    def get_output_details(self) -> list[dict[str, Any]]:
+        """Details of the outputs, as `get_input_details`."""
+        return [self._get_tensor_details(i, 0) for i in self._runner.subgraph.outputs]
+
+    def get_tensor_details(self, subgraph_index: int = 0) -> list[dict[str, Any]]:
+        """Details of every tensor of a subgraph that NumPy can describe."""
+        count = len(self._runners)
+        if not 0 <= subgraph_index < count:
+            raise ValueError(
+                f"subgraph_index is out of range: {subgraph_index} for the model, which has "
+                f"{count} subgraphs."
+            )
+        result = []
+        for index in range(len(self._runners[subgraph_index].subgraph.tensors)):
+            try:
+                result.append(self._get_tensor_details(index, subgraph_index))
+            except ValueError:  # a type without a NumPy form: LiteRT leaves these out, too
+                continue
+        return result
+
+    def _get_tensor_details(self, tensor_index: int, subgraph_index: int = 0) -> dict[str, Any]:
+        compress = self._experimental_compress_quantization_zero_points
+        return tensor_details(self._subgraph(subgraph_index), tensor_index, compress=compress)
+
+    def _subgraph(self, index: int) -> SubgraphRunner:
+        if not 0 <= index < len(self._runners):
+            count = len(self._runners)
+            raise ValueError(f"Invalid subgraph index {index} exceeds max subgraph index {count}")
+        return self._runners[index]
+
+    def num_subgraphs(self) -> int:
+        """Number of subgraphs of the model."""
+        return len(self._runners)
+
+    def _get_op_details(self, op_index: int) -> dict[str, Any]:
+        operators = self._runner.operators
+        if not 0 <= op_index < len(operators):
+            raise ValueError("Invalid node index")
+        return op_details(self._runner, op_index)
+
+    def _get_ops_details(self) -> list[dict[str, Any]]:
+        return [self._get_op_details(i) for i in range(len(self._runner.operators))]
+
+    @property
+    def experimental_compress_quantization_zero_points(self) -> bool:
+        """The constructor's value."""
+        return self._experimental_compress_quantization_zero_points
+
+    # -- signatures --
+
+    def get_signature_list(self) -> dict[str, dict[str, list[str]]]:
+        """Names of inputs and outputs of every signature: {key: {"inputs": [...], ...}}."""
+        return {
+            key: {side: list(names) for side, names in signature.items()}
+            for key, signature in self._get_full_signature_list().items()
+        }
+
+    def _get_full_signature_list(self) -> dict[str, dict[str, dict[str, int]]]:
+        return {
+            s.key: {"inputs": dict(sorted(s.inputs)), "outputs": dict(sorted(s.outputs))}
+            for s in self._loaded.model.signatures
+        }
+
+    def get_signature_runner(self, signature_key: str | None = None) -> Any:
+        """Return a callable that runs one signature: `runner(name=array, ...)`.
+
+        Args:
+            signature_key: may be left out where the model has exactly one signature.
+        """
+        from litejit.signature import SignatureRunner
+
+        if signature_key is None:
+            if len(self._signature_defs) != 1:
+                raise ValueError(
+                    "SignatureDef signature_key is None and model has "
+                    f"{len(self._signature_defs)} Signatures. None is only allowed when the model "
+                    "has 1 SignatureDef"
+                )
+            signature_key = next(iter(self._signature_defs))
+        return SignatureRunner(interpreter=self, signature_key=signature_key)
+
+    def __reduce__(self) -> Any:
+        raise TypeError(f"cannot pickle {type(self).__name__!r} object")
+
+
+class InterpreterWithCustomOps(Interpreter):
+    """An Interpreter with custom operators registered by name or by callables."""
+
+    def __init__(self, custom_op_registerers: list[Any] | None = None, **kwargs: Any) -> None:
+        self._custom_op_registerers = list(custom_op_registerers or ())
+        super().__init__(**kwargs)
+
+
+def _model_source(model_path: Any, model_content: Any) -> Any:
+    if not model_path and not model_content:
+        raise ValueError("`model_path` or `model_content` must be specified.")
+    if model_path and model_content:
+        raise ValueError("Can't both provide `model_path` and `model_content`")
+    if model_path:
+        return os.fspath(model_path)
+    if not isinstance(model_content, bytes):
+        kind = type(model_content).__name__
+        raise TypeError(f"incompatible function arguments: model_content is {kind}, not bytes")
+    return model_content
+
+
+def _resize(
+    runner: SubgraphRunner, index: int, shape: tuple[int, ...], *, strict: bool
+) -> None:
+    if not 0 <= index < len(runner.types):
+        raise RuntimeError(
+            "tensor_index < context_.tensors_size && tensor_index >= 0 was not true. "
+            f"(tensor {index} of {len(runner.types)})"
+        )
+    tensor, declared = runner.types[index], runner.subgraph.tensors[index]
+    if any(n < 0 for n in shape):
+        raise RuntimeError(f"BytesRequired number of elements overflowed.\n(shape {shape})")
+    if strict:
+        _check_strict(index, tensor.dims, declared.shape_signature or tensor.dims, shape)
+    if shape == tensor.shape:
+        return
+    if tensor.is_constant:
+        raise RuntimeError(f"Attempting to resize a fixed-size tensor. (tensor {index})")
+    runner.resize(index, shape)
+
+
+def _check_strict(
+    index: int, dims: tuple[int, ...], signature: tuple[int, ...], shape: tuple[int, ...]
+) -> None:
+    if len(dims) != len(shape):
+        raise RuntimeError(f"tensor->dims->size != dims.size() ({len(dims)} != {len(shape)})")
+    for axis, (old, fixed, new) in enumerate(zip(dims, signature, shape, strict=True)):
+        if fixed not in (-1, new):
+            raise RuntimeError(
+                f"Attempting to resize dimension {axis} of tensor {index} with value {old} to "
+                f"{new}. ResizeInputTensorStrict only allows mutating unknown dimensions "
+                "identified by -1."
+            )
+
+
+def _isa() -> Isa | None:
+    """The instruction set to compile for, or None where kernels cannot be compiled."""
+    if settings.get("LITEJIT_COMPILE") == "0":
+        return None
+    from litejit.codegen import cache, isa
+
+    return isa.host() if cache.available() else None
+
+
+__all__ = [
+    "Interpreter",
+    "InterpreterWithCustomOps",
+    "InvokeError",
+    "OpResolverType",
+    "PrepareError",
+]
