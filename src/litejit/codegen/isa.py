@@ -10,7 +10,7 @@ import platform
 from functools import cache
 
 from litejit import settings
-from litejit.codegen.lang import Function, Type, Value, i16, i32, u16
+from litejit.codegen.lang import Function, Pointer, Type, Value, i16, i32, i64, u8, u16, u64
 from litejit.errors import CodegenError
 from litejit.record import Record
 
@@ -76,6 +76,29 @@ class Isa(Record):
         unsigned = Type("u", 32, x.type.lanes)
         moved = x.bitcast(unsigned) >> (count & 31).bitcast(unsigned)
         return (count < 32).choose(moved.bitcast(x.type), 0)
+
+    def lookup(self, fn: Function, table: Pointer, x: Value) -> Value:
+        """table[x[l]] for every lane of x (u8 x n, n <= 64); the table has 256 bytes."""
+        lanes = x.type.lanes
+        if not self.byte_permute:
+            return _lookup_by_lane(fn, table, x)
+        quarters = [table.cast(u8).load(64 * j, lanes=64, align=1) for j in range(4)]
+        index = x.shuffle([*range(lanes), *[0] * (64 - lanes)]) if lanes < 64 else x
+        name = "llvm.x86.avx512.vpermi2var.qi.512"
+        low, high = (
+            fn.call(name, u8 * 64, a, index, b) for a, b in (quarters[:2], quarters[2:])
+        )
+        found = (index >= 128).choose(high, low)
+        return found.shuffle(range(lanes)) if lanes < 64 else found
+
+
+def _lookup_by_lane(fn: Function, table: Pointer, x: Value) -> Value:
+    result = x
+    for lane in range(x.type.lanes):
+        found = table.cast(u8).load(x.lane(lane).to(u64).to(i64))
+        text = f"insertelement {result.type} {result.ref}, {found.type} {found.ref}, i32 {lane}"
+        result = fn.emit(result.type, text)
+    return result
 
 
 def _dot4_by_pairs(fn: Function, acc: Value, a: Value, b: Value, vector_bytes: int) -> Value:

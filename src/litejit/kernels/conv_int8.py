@@ -1,0 +1,212 @@
+"""8-bit convolution and matrix product: y[m, n] = epilogue(sum over k of a[m, k] * w[k, n]).
+
+a is x with its sign bit flipped where the ISA's dot product wants the other sign; the bias
+carries the difference and the zero point. `packing_int8` makes the weights.
+
+Two ways to find the rows of a:
+- "rows": row m starts at x + m * pitch (1x1 convolution, matrix product);
+- "taps": row m is one piece of x for each (ky, kx) of the window. The kernel makes a table of
+  offsets [tap][row of the tile] for each tile, in private scratch; a tap outside the image
+  points at zero-point bytes. No copy of the image is made.
+
+One work item is a tile of rows with `group` consecutive panels of channels; panels are the outer
+order. Rows past the end repeat the last row, the last vector of channels overlaps the one
+before: nothing is masked, and equal bytes are written twice.
+"""
+
+from __future__ import annotations
+
+from litejit.codegen.isa import Isa
+from litejit.codegen.lang import Function, Pointer, Ptr, Value, f32, i8, i32, i64, u8, u32
+from litejit.kernels.base import KernelSpec
+from litejit.kernels.epilogue_int8 import ARGUMENTS, Emitter, Epilogue
+
+TABLE_LANES = 16  # most rows of a tile; the width of a row of the table of offsets
+_SHAPE = (
+    *("depth", "rows", "last_column", "pitch", "out_pitch", "panels", "group"),
+    *("taps_y", "taps_x", "step_y", "step_x", "stride_y", "stride_x", "pad_y", "pad_x"),
+    *("height", "width", "out_width", "scratch_stride"),
+)
+ARGUMENT_NAMES = (
+    *("x", "weights", "channels", "ones", "padding", "scratch", "y"),
+    *("common", "other", "table"),
+    *_SHAPE,
+)
+
+
+class ConvSpec(KernelSpec):
+    """`rows` x `vectors` accumulators at a time.
+
+    `taps`: the rows of a come from windows (else from x directly). `depth`: bytes of a per tap
+    where fixed, a multiple of 4 (0: run-time argument). `chains`: how many sums over k run
+    side by side (for few rows; the packed depth is a multiple of 4 * chains). `sums`: also
+    multiply the sums of a (over k) with -weight zero point, for u8 weights that do not fit i8.
+    """
+
+    rows: int
+    vectors: int
+    epilogue: Epilogue
+    unsigned: bool = False
+    taps: bool = False
+    depth: int = 0
+    chains: int = 1
+    sums: bool = False
+
+    def emit(self, name: str, isa: Isa) -> str:
+        """The kernel's text; its arguments are ARGUMENT_NAMES, lengths in bytes."""
+        return _Conv(self, name, isa).emit()
+
+
+class _Conv:
+    """One emission: the function, its arguments by name, and the pieces of the body."""
+
+    def __init__(self, spec: ConvSpec, name: str, isa: Isa) -> None:
+        self.spec, self.isa, self.lanes = spec, isa, isa.lanes(i32)
+        bytes_of = {n: Ptr(i8) for n in ("x", "weights", "channels", "ones", "padding")}
+        shape = dict.fromkeys(_SHAPE, i64)
+        pointers = {**bytes_of, "scratch": Ptr(i64), "y": Ptr(i8), **ARGUMENTS}
+        self.fn = Function(name, isa, **pointers, **shape)
+        self.arg = dict(zip(ARGUMENT_NAMES, self.fn.args, strict=True))
+        if spec.depth:
+            self.arg["depth"] = self.fn.const(spec.depth, i64)
+        self.flips = spec.unsigned != isa.dot_is_unsigned
+        self.panel = 4 * self.lanes * spec.vectors  # bytes of packed weights for 4 bytes of a
+
+    def emit(self) -> str:
+        fn, arg = self.fn, self.arg
+        operands = (arg[n] for n in ARGUMENTS)
+        self.finish: Emitter = self.spec.epilogue.emitter(fn, self.isa, *operands)
+        tiles = (arg["rows"] + (self.spec.rows - 1)) / self.spec.rows
+        with fn.loop(fn.end, start=fn.begin) as item:
+            first = (item / tiles) * arg["group"]
+            row = (item % tiles) * self.spec.rows
+            if self.spec.taps:
+                self._write_table(row)
+            stop = fn.minimum(first + arg["group"], arg["panels"])
+            with fn.loop(stop, start=first) as panel:
+                self._tile(row, panel)
+        return fn.ir()
+
+    def _tile(self, row: Value, panel: Value) -> None:
+        spec, fn, arg = self.spec, self.fn, self.arg
+        index = [fn.minimum(row + r, arg["rows"] - 1) for r in range(spec.rows)]
+        taps = arg["taps_y"] * arg["taps_x"]
+        weights = arg["weights"] + panel * (taps * arg["depth"] * (self.panel // 4))
+        blocks = arg["channels"] + panel * (spec.vectors * self.finish.block)
+        starts = [self.finish.bias(blocks + v * self.finish.block) for v in range(spec.vectors)]
+        zero = fn.const(0, i32 * self.lanes)
+        # [chain][row][vector], then the sums of a, one a row
+        acc = [[list(starts) for _ in range(spec.rows)]]
+        acc += [[[zero] * spec.vectors for _ in range(spec.rows)] for _ in range(spec.chains - 1)]
+        sums = [zero] * (spec.rows if spec.sums else 0)
+        self._accumulate(index, weights, taps, [*acc, sums])
+        self._store(row, panel, blocks, acc, sums)
+
+    def _accumulate(self, index: list[Value], weights: Pointer, taps: Value, acc: list) -> None:
+        fn, arg, spec = self.fn, self.arg, self.spec
+        if not spec.taps:
+            starts = [arg["x"] + r * arg["pitch"] for r in index]
+            self._products(starts, weights, arg["ones"], acc)
+            return
+        with fn.loop(taps, carry=acc, nonempty=True) as tap:
+            table = self._scratch() + tap * TABLE_LANES
+            starts = [arg["x"] + table[r] for r in range(spec.rows)]
+            at = weights + tap * arg["depth"] * (self.panel // 4)
+            self._products(starts, at, arg["ones"], acc)
+
+    def _products(self, a: list[Pointer], weights: Pointer, ones: Pointer, acc: list) -> None:
+        """Add the products of `depth` bytes of every row."""
+        step = 4 * self.spec.chains
+        if self.spec.depth and self.spec.depth <= 4 * step:
+            for k in range(0, self.spec.depth, step):
+                at = self.fn.const(k, i64)
+                self._step([p + k for p in a], weights + k * (self.panel // 4), ones + at, acc)
+            return
+        with self.fn.loop(self.arg["depth"], step=step, carry=acc, nonempty=True) as k:
+            self._step([p + k for p in a], weights + k * (self.panel // 4), ones + k, acc)
+
+    def _step(self, a: list[Pointer], weights: Pointer, ones: Pointer, acc: list) -> None:
+        spec, fn, width = self.spec, self.fn, 4 * self.lanes
+        for chain in range(spec.chains):
+            at = weights + chain * self.panel
+            b = [at.load(v * width, lanes=width, align=width) for v in range(spec.vectors)]
+            if spec.sums:
+                one = (ones + 4 * chain).cast(i32).load(align=4).splat(self.lanes)
+            for r in range(spec.rows):
+                word = (a[r] + 4 * chain).cast(i32).load(align=1).splat(self.lanes)
+                if self.flips:
+                    word = word ^ -0x7F7F7F80
+                bytes_ = word.bitcast((u8 if self.isa.dot_is_unsigned else i8) * width)
+                row = acc[chain][r]
+                for v in range(spec.vectors):
+                    row[v] = self.isa.dot4(fn, row[v], bytes_, b[v])
+                if spec.sums:
+                    total = acc[-1]
+                    total[r] = self.isa.dot4(fn, total[r], bytes_, one.bitcast(i8 * width))
+
+    def _store(
+        self, row: Value, panel: Value, blocks: Pointer, acc: list, sums: list[Value]
+    ) -> None:
+        """One vector of channels at a time: its constants are loaded once for all rows."""
+        spec, fn, arg = self.spec, self.fn, self.arg
+        last = arg["rows"] - 1
+        lines = [fn.minimum(row + r, last) * arg["out_pitch"] for r in range(spec.rows)]
+        if spec.sums:
+            factor = arg["common"].cast(i32).load(15).splat(self.lanes)
+            sums = [total * factor for total in sums]
+        for v in range(spec.vectors):
+            column = fn.minimum((panel * spec.vectors + v) * self.lanes, arg["last_column"])
+            constants = self.finish.load(blocks + v * self.finish.block)
+            for r in range(spec.rows):
+                total = acc[0][r][v]
+                for chain in range(1, spec.chains):
+                    total = total + acc[chain][r][v]
+                if spec.sums:
+                    total = total + sums[r]
+                self.finish.store(arg["y"], total, lines[r] + column, constants)
+
+    def _scratch(self) -> Pointer:
+        start = self.arg["scratch"].cast(i8) + self.fn.worker * self.arg["scratch_stride"]
+        return start.cast(i64)
+
+    def _write_table(self, row: Value) -> None:
+        """Offsets from x of every (tap, row of the tile)."""
+        fn, arg = self.fn, self.arg
+        wide = {n: arg[n].to(i32).splat(TABLE_LANES) for n in _SHAPE}
+        y, x = self._window_starts(row, wide)
+        base = (y * wide["width"] + x) * wide["pitch"]
+        text = [f"ptrtoint ptr {arg[n].ref} to i64" for n in ("padding", "x")]
+        outside = (fn.emit(i64, text[0]) - fn.emit(i64, text[1])).splat(TABLE_LANES // 2)
+        table = self._scratch()
+        with fn.loop(arg["taps_y"], nonempty=True) as ky:
+            dy = (ky * arg["step_y"]).to(i32).splat(TABLE_LANES)
+            iy = y + dy
+            in_y = _inside(iy, wide["height"])
+            line = base + dy * wide["width"] * wide["pitch"]
+            with fn.loop(arg["taps_x"], nonempty=True) as kx:
+                dx = (kx * arg["step_x"]).to(i32).splat(TABLE_LANES)
+                inside = in_y & _inside(x + dx, wide["width"])
+                offset = line + dx * wide["pitch"]
+                at = (ky * arg["taps_x"] + kx) * TABLE_LANES
+                for half in (0, TABLE_LANES // 2):
+                    lanes = range(half, half + TABLE_LANES // 2)
+                    chosen = inside.shuffle(lanes).choose(offset.shuffle(lanes).to(i64), outside)
+                    table.store(at + half, chosen, align=64)
+
+    def _window_starts(self, row: Value, wide: dict[str, Value]) -> tuple[Value, Value]:
+        """Input row and column of tap (0, 0) of the tile's windows, maybe negative."""
+        fn, arg = self.fn, self.arg
+        ramp = fn.vector(i32, range(TABLE_LANES))
+        ramp = fn.minimum(ramp, (arg["rows"] - 1 - row).to(i32).splat(TABLE_LANES))
+        column = (row % arg["out_width"]).to(i32).splat(TABLE_LANES) + ramp
+        # small enough for float32: at most out_width + 15, and half a unit from the next integer
+        steps = ((column.to(f32) + 0.5) / wide["out_width"].to(f32)).to(i32)
+        out_y = (row / arg["out_width"]).to(i32).splat(TABLE_LANES) + steps
+        out_x = column - steps * wide["out_width"]
+        y = out_y * wide["stride_y"] - wide["pad_y"]
+        return y, out_x * wide["stride_x"] - wide["pad_x"]
+
+
+def _inside(position: Value, size: Value) -> Value:
+    unsigned = u32 * TABLE_LANES
+    return position.bitcast(unsigned) < size.bitcast(unsigned)
