@@ -80,15 +80,15 @@ def _sparsity(sparsity: Sparsity | None) -> dict[str, Any]:
     if sparsity is None:
         return {}
     result: dict[str, Any] = {"traversal_order": np.array(sparsity.traversal_order, np.int32)}
-    if len(sparsity.block_map):
+    if sparsity.block_map:
         result["block_map"] = np.array(sparsity.block_map, np.int32)
     result["dim_metadata"] = [
         {"format": 0, "dense_size": int(d.dense_size)}
         if d.format == 0
         else {
             "format": 1,
-            "array_segments": np.array(d.array_segments, np.int32),
-            "array_indices": np.array(d.array_indices, np.int32),
+            "array_segments": np.array(d.segments, np.int32),
+            "array_indices": np.array(d.indices, np.int32),
         }
         for d in sparsity.dim_metadata
     ]

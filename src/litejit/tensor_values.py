@@ -21,6 +21,9 @@ class NativeMemory:
 
     __slots__ = ("__weakref__", "_interface")
 
+    def __init__(self) -> None:
+        self._interface: dict[str, Any] | None = None
+
     def view(self, array: Array) -> Any:
         """An array on the same memory, based on this object; a scalar where rank is 0."""
         if array.ndim == 0:
@@ -109,7 +112,7 @@ def stored_value(value: Any, tensor: TensorType) -> Array:
 
 def _same_type(dtype: np.dtype[Any], name: str, wanted: DType) -> bool:
     if wanted.name == "BFLOAT16":
-        return dtype.name == "bfloat16"
+        return str(dtype) == "bfloat16"
     return name == wanted.name
 
 

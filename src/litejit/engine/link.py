@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -11,9 +11,11 @@ from litejit.codegen import cache
 from litejit.codegen.isa import Isa
 from litejit.engine import budget, native
 from litejit.engine.graph import Graph
-from litejit.engine.lower import Lowered, NativeStep, Place, PythonStep, aligned_memory
+from litejit.engine.lower import Lowered, NativeStep, Place, aligned_memory
 from litejit.engine.plan import MemoryPlan
-from litejit.engine.program import Program, PythonCall
+from litejit.engine.program import NativeCall, Program, PythonCall
+from litejit.kernels.base import KernelSpec
+from litejit.ops.base import Node
 from litejit.types import Array, TensorType
 
 
@@ -34,36 +36,48 @@ def link(
     arena = aligned_memory(plan.arena_bytes)
     views = _views(graph, lowered, plan, arena, variables)
     address = _addresses(lowered, plan, arena, views)
-    specs = {step.spec for step in lowered.steps if isinstance(step, NativeStep)}
-    kernels = cache.addresses(specs, isa) if isa is not None and specs else {}
-    segments: list[Callable[[], None]] = []
-    run: list[native.Step] = []
-    listing: list[NativeStep] = []
-    programs = []
-
-    def flush() -> None:
-        if run:
-            programs.append(native.NativeProgram(run, threads))
-            segments.append(native_call(programs[-1], list(listing)))
-            run.clear()
-            listing.clear()
-
-    for step in lowered.steps:
-        if isinstance(step, PythonStep):
-            flush()
-            segments.append(PythonCall(step.node, views))
+    kernels = _kernels(lowered, isa)
+    keep = (arena, lowered.arrays, variables)
+    segments: list[NativeCall | PythonCall] = []
+    for native_steps, node in _segments(lowered):
+        if node is not None:
+            segments.append(PythonCall(node, views))
             continue
-        slots = b"".join(_slot(operand, address) for operand in step.operands)
-        items = (kernels[step.spec], slots, step.items, step.chunks, int(step.cost_ns))
-        run.append(native.Step(*items))
-        listing.append(step)
-    flush()
+        packed = [_pack(step, kernels, address) for step in native_steps]
+        segments.append(
+            NativeCall(native.NativeProgram(packed, threads, keep=keep), native_steps)
+        )
     return Program(tuple(segments), views, arena, lowered)
 
 
-def native_call(program: native.NativeProgram, steps: list[NativeStep]) -> Callable[[], None]:
-    """What runs a native program once."""
-    return program.run
+def _kernels(lowered: Lowered, isa: Isa | None) -> dict[KernelSpec, int]:
+    specs = {step.spec for step in lowered.steps if isinstance(step, NativeStep)}
+    if isa is None or not specs:
+        return {}
+    addresses: dict[KernelSpec, int] = cache.addresses([*specs, native.RUN_LOOP], isa)
+    return addresses
+
+
+def _segments(lowered: Lowered) -> Iterator[tuple[list[NativeStep], Node | None]]:
+    """Runs of native steps, and the nodes that run in NumPy between them."""
+    run: list[NativeStep] = []
+    for step in lowered.steps:
+        if isinstance(step, NativeStep):
+            run.append(step)
+            continue
+        if run:
+            yield run, None
+            run = []
+        yield [], step.node
+    if run:
+        yield run, None
+
+
+def _pack(
+    step: NativeStep, kernels: dict[KernelSpec, int], address: Callable[[Place], int]
+) -> native.Step:
+    slots = b"".join([_slot(operand, address) for operand in step.operands])
+    return native.Step(kernels[step.spec], slots, step.items, step.chunks, int(step.cost_ns))
 
 
 def _views(

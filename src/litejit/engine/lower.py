@@ -196,15 +196,17 @@ class _NodeLowering:
         self._shared: dict[int, int] = {}  # output position -> input position
         if owner.isa is not None:
             self.isa = owner.isa
-        self.inputs = tuple(self._operand(tensor) for tensor in node.inputs)
-        self.outputs = tuple(Place("tensor", t.index) for t in node.outputs if t is not None)
+        self.inputs: tuple[Operand | None, ...] = tuple(self._operand(t) for t in node.inputs)
+        self.outputs: tuple[Operand, ...] = tuple(
+            Place("tensor", t.index) for t in node.outputs if t is not None
+        )
 
     def can_compile(self) -> bool:
         """Kernels need sizes, and bytes rather than Python objects."""
         tensors = [t for t in (*self._node.inputs, *self._node.outputs) if t is not None]
         return all(t.shape is not None and not t.dtype.numpy.hasobject for t in tensors)
 
-    def _operand(self, tensor: TensorType | None) -> Place | None:
+    def _operand(self, tensor: TensorType | None) -> Operand | None:
         if tensor is None:
             return None
         if tensor.value is None:
@@ -231,23 +233,23 @@ class _NodeLowering:
             NativeStep(spec, places, items, chunks, cost_ns, self._node)  # type: ignore[arg-type]
         )
 
-    def constant(self, name: str, make: Callable[[], Array]) -> Place:
+    def constant(self, name: str, make: Callable[[], Array]) -> Operand:
         """An array made once per Model."""
         parts = tuple(part.index for part in self._node.chain)
         key = (self._node.index, parts, name, self.isa.name)
         return self._owner.array(self._owner.store.get(key, make))
 
-    def temporary(self, nbytes: int) -> Place:
+    def temporary(self, nbytes: int) -> Operand:
         """Memory of this node's calls."""
         number = self._owner.request(nbytes, 0)
         self.own_requests.append(number)
         return Place("request", number)
 
-    def scratch(self, nbytes: int) -> Place:
+    def scratch(self, nbytes: int) -> Operand:
         """Private memory of every thread."""
         return self.temporary(aligned(nbytes) * self._owner.threads)
 
-    def persistent(self, initial: Array) -> Place:
+    def persistent(self, initial: Array) -> Operand:
         """Memory that keeps its content from run to run."""
         return self._owner.array(aligned_copy(initial))
 

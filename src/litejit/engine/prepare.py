@@ -41,7 +41,8 @@ def resolve(model: Model, subgraph: Subgraph, resolver: OpResolver) -> list[Reso
     for index, operator in enumerate(subgraph.operators):
         code = model.operator_codes[operator.code]
         if code.code == _CUSTOM:
-            name, op = code.custom_code, resolver.find_custom(code.custom_code, code.version)
+            name = code.custom_code or ""
+            op = resolver.find_custom(name, code.version)
         else:
             name = BUILTIN_NAMES[code.code]
             op = resolver.find_builtin(name, code.version)
@@ -115,11 +116,16 @@ def make_node(index: int, resolved: ResolvedOperator, types: dict[int, TensorTyp
     if op is None:
         raise PrepareError(_unresolved_custom(name, index))
     operator = resolved.operator
-    pick = lambda numbers: tuple(types[i] if i >= 0 else None for i in numbers)  # noqa: E731
     return Node(
-        op, name, index, resolved.version, resolved.options,
-        pick(operator.inputs), pick(operator.outputs), (), pick(operator.intermediates),
-    )  # fmt: skip
+        op=op,
+        name=name,
+        index=index,
+        version=resolved.version,
+        options=resolved.options,
+        inputs=tuple(types[i] if i >= 0 else None for i in operator.inputs),
+        outputs=tuple(types[i] if i >= 0 else None for i in operator.outputs),
+        intermediates=tuple(types[i] for i in operator.intermediates if i >= 0),
+    )
 
 
 def _unresolved_custom(name: str, index: int) -> str:

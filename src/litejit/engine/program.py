@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from litejit.engine import native
 from litejit.engine.graph import run_reference
 from litejit.engine.lower import Lowered, NativeStep
 from litejit.errors import InvokeError, LitejitError
@@ -24,17 +25,18 @@ class Program:
 
     def __init__(
         self,
-        segments: tuple[Callable[[], None], ...],
+        segments: tuple[NativeCall | PythonCall, ...],
         views: dict[int, Array],
         arena: Array,
         lowered: Lowered,
     ) -> None:
         self.segments, self.views, self.arena, self.lowered = segments, views, arena, lowered
-        self.run = segments[0] if len(segments) == 1 else self._run_all
+        single = segments[0].run if len(segments) == 1 else None
+        self.run: Callable[[], None] = single or self._run_all
 
     def _run_all(self) -> None:
         for segment in self.segments:
-            segment()
+            segment.run()
 
     def __str__(self) -> str:
         lines = []
@@ -48,6 +50,31 @@ class Program:
         return "\n".join(lines)
 
 
+class NativeCall:
+    """A run of kernels, and the nodes that they belong to."""
+
+    __slots__ = ("_call", "native", "steps")
+
+    def __init__(self, program: native.NativeProgram, steps: list[NativeStep]) -> None:
+        self.native, self.steps, self._call = program, steps, program.call
+
+    def run(self) -> None:
+        """Run all kernels once; a refusal names the node whose kernel it was."""
+        code = self._call()
+        if code:
+            self._finish(code)
+
+    def _finish(self, code: int) -> None:
+        try:
+            self.native.settle(code)
+        except InvokeError as error:
+            refusal = self.native.status()
+            if refusal is None:
+                raise
+            node = self.steps[refusal.step].node
+            raise node_failed(node, str(error)) from error
+
+
 class PythonCall:
     """The NumPy meaning of a node, on the arrays of a Program."""
 
@@ -56,21 +83,19 @@ class PythonCall:
     def __init__(self, node: Node, views: dict[int, Array]) -> None:
         self.node, self.views = node, views
 
-    def __call__(self) -> None:
+    def run(self) -> None:
         """Compute the node's outputs into their memory."""
         node = self.node
         try:
             with np.errstate(all="ignore"):
                 results = run_reference(node, self.views)
         except LitejitError as error:
-            suffix = f"\nNode number {node.index} ({node.name}) failed to invoke."
-            raise type(error)(f"{error}{suffix}") from error
+            raise node_failed(node, str(error), type(error)) from error
         except MemoryError:
             raise
         except Exception as error:
             what = f"{node.name} (operator {node.index}): {type(error).__name__}: {error}"
-            suffix = f"\nNode number {node.index} ({node.name}) failed to invoke."
-            raise InvokeError(what + suffix) from error
+            raise node_failed(node, what) from error
         outputs = [t for t in node.outputs if t is not None]
         for tensor, result in zip(outputs, results, strict=False):
             if tensor.shape is None:
@@ -81,9 +106,13 @@ class PythonCall:
     def _write(self, index: int, result: Array) -> None:
         view = self.views[index]
         if view.shape != np.shape(result):
-            node = self.node
-            raise InvokeError(
-                f"{node.name} (operator {node.index}): result has shape {np.shape(result)}, "
-                f"expected {view.shape}\nNode number {node.index} ({node.name}) failed to invoke."
-            )
+            what = f"result has shape {np.shape(result)}, expected {view.shape}"
+            raise node_failed(self.node, what)
         view[...] = result
+
+
+def node_failed(
+    node: Node, what: str, kind: type[LitejitError] = InvokeError
+) -> LitejitError:
+    """The error of a node in a run, closed with LiteRT's words."""
+    return kind(f"{what}\nNode number {node.index} ({node.name}) failed to invoke.")
