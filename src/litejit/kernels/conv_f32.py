@@ -66,7 +66,7 @@ class ConvF32(KernelSpec):
                     outside = (start < 0) | (start + width > pitch)
                     with fn.when(outside), fn.loop(ky1, start=ky0) as ky:
                         row = image + (iy0 + ky * dh) * pitch
-                        _copy_padded(fn, row, patch + ky * width, start, width, pitch, unread)
+                        copy_padded(fn, row, patch + ky * width, start, width, pitch, unread)
                     source = outside.choose_pointer(patch, inside)
                     step = outside.choose(width, dh * pitch)
                     out = ((batch * oh + oy) * ow + ox) * y_ch
@@ -84,7 +84,7 @@ class ConvF32(KernelSpec):
         return fn.ir()
 
 
-def _copy_padded(
+def copy_padded(
     fn: Function, row: Pointer, to: Pointer, start: Value, width: Value, pitch: Value,
     unread: Value,
 ) -> None:  # fmt: skip
