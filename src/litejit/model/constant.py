@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 Bytes = bytes | memoryview
 
+MAX_RANK = 32  # of arrays in NumPy 1; later versions take 64
+
 
 def packed_bytes(dtype: DType, count: int) -> int:
     """Bytes that `count` elements of a type of fixed size take in a file."""
@@ -34,6 +36,8 @@ def read_constant(data: Bytes, tensor: Tensor, *, where: str = "tensor") -> NDAr
     Raises ModelError where there are too few bytes.
     """
     dtype, shape = tensor.dtype, tensor.shape
+    if len(shape) > MAX_RANK:
+        raise ModelError(f"{where} ({tensor.name!r}): rank {len(shape)} is above {MAX_RANK}")
     if dtype.name == "STRING":
         return read_strings(data, shape, where=where)
     if not dtype.bits:
@@ -66,8 +70,8 @@ def unpack_bits(data: Bytes, dtype: DType, count: int) -> NDArray[Any]:
     for part in range(per_byte):
         # The element goes to the top bits, from where a signed shift extends the sign.
         np.left_shift(raw, 8 - dtype.bits * (part + 1), out=parts[:, part])
-    values = parts.view(dtype.numpy) >> dtype.numpy.type(8 - dtype.bits)
-    values = values.reshape(-1)[:count]
+    signed = parts.view(dtype.numpy)
+    values: NDArray[Any] = (signed >> dtype.numpy.type(8 - dtype.bits)).reshape(-1)[:count]
     values.flags.writeable = False
     return values
 

@@ -37,7 +37,7 @@ from litejit.types import Quantization
 R = TypeVar("R")
 _F32, _I64 = np.dtype("<f4"), np.dtype("<i8")
 _NO_F32, _NO_I64 = np.empty(0, _F32), np.empty(0, _I64)
-_INDEX_TYPES = {1: np.dtype("<i4"), 2: np.dtype("<u2"), 3: np.dtype("u1")}
+_INDEX_TYPES: dict[int, np.dtype[Any]] = {1: np.dtype("<i4"), 2: np.dtype("<u2"), 3: np.dtype("u1")}
 _NO_QUANTIZATION = (None, None)
 
 # What a record costs to make, in the time that decoding bytes takes. No writer makes a tensor or
@@ -137,6 +137,8 @@ def _operator_code(reader: Reader, row: list[Any]) -> OperatorCode:
 
 def _subgraph(reader: Reader, row: list[Any]) -> Subgraph:
     tensors, inputs, outputs, operators, name, debug = row
+    if not tensors:
+        raise ModelError("Did not get tensors in subgraph")
     return Subgraph(
         reader.text(name),
         tuple(_each(reader, tensors, schema.TensorTable, _tensor, "tensor", cost=_RECORD_COST)),
@@ -175,7 +177,8 @@ def _quantization(reader: Reader, at: int) -> tuple[Quantization | None, Quantiz
     low, high, scale, zero, kind, details, axis = _row(reader, schema.QuantizationTable, at)
     scales = reader.array(scale, _F32) if scale else _NO_F32
     zeros = reader.array(zero, _I64) if zero else _NO_I64
-    quantization, custom, axes = None, b"", ()
+    quantization, custom = None, b""
+    axes: tuple[int, ...] = ()
     if details and kind in (2, 3):
         table = (
             schema.BlockwiseQuantizationTable if kind == 2 else schema.MultiAxisQuantizationTable
@@ -185,7 +188,7 @@ def _quantization(reader: Reader, at: int) -> tuple[Quantization | None, Quantiz
         axis = axes[0] if axes else axis
         quantization = Quantization(_NO_F32, _NO_I64, axis, block, scale_at, zero_at)
     elif len(scales):
-        quantization = Quantization(scales, zeros, axis)
+        quantization = Quantization(scales, zeros, axis, 0, -1, -1)
     if details and kind == 1:
         (data,) = _row(reader, schema.CustomQuantizationTable, details)
         custom = bytes(reader.span(data)) if data else b""
@@ -260,7 +263,7 @@ _NO_BUFFER = Buffer()
 def _buffer(reader: Reader, row: list[Any]) -> Buffer:
     data, offset, size = row
     if data:
-        return Buffer(reader.span(data))
+        return Buffer(reader.span(data), False)
     if offset <= 1:
         return _NO_BUFFER
     if offset + size > reader.size:

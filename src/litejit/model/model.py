@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 from typing import Any, ClassVar, TypeVar
 
-import numpy as np
 from numpy.typing import NDArray
 
 from litejit.errors import ModelError
@@ -55,13 +54,20 @@ class OptionsRef:
 
         Raises ModelError where they do not fit into the file.
         """
-        if self._table is None and self._reader is not None and self._at and self.type:
-            from litejit.model.options import options_class
-
-            found = options_class(self.type, union=self.union)
-            if found is not None:
-                self._table = found.read(self._reader, self._at)
+        if self._table is None:
+            self.decode()
         return self._table
+
+    def decode(self) -> None:
+        """Decode the options, unless that is done or there are none. Raises ModelError."""
+        if self._reader is None or not self.type:
+            return
+        from litejit.model.options import options_class
+
+        found = options_class(self.type, union=self.union)
+        if found is not None:
+            self._table = found.read(self._reader, self._at)
+        self._reader = None
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, OptionsRef):
@@ -337,8 +343,3 @@ def constant_array(model: Model, subgraph: int, tensor: int) -> NDArray[Any] | N
         model.buffer_bytes(found.buffer)
     data = buffers[found.buffer].data
     return None if data is None else read_constant(data, found, where=f"tensor {tensor}")
-
-
-def empty_array() -> NDArray[np.float32]:
-    """Return what stands for a list of numbers that a file does not have."""
-    return np.empty(0, np.float32)

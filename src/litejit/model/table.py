@@ -35,8 +35,16 @@ T = TypeVar("T", bound="Table")
 Row = list[Any]
 
 # Annotations of fields. For type checkers these are the Python types that a field reads as.
-int8 = uint8 = int16 = uint16 = int32 = uint32 = int64 = uint64 = int
-float32 = float64 = float
+int8 = int
+uint8 = int
+int16 = int
+uint16 = int
+int32 = int
+uint32 = int
+int64 = int
+uint64 = int
+float32 = float
+float64 = float
 Offset = int  # a table or union, left as its position in the file (0: absent)
 
 SCALARS = {
@@ -194,12 +202,15 @@ class Reader:
         if not 0 <= at <= self.size - 4:
             raise ModelError(f"{INVALID}: a vector at byte {at} lies outside its {self.size} bytes")
         count: int = _U32(self.data, at)[0]
-        if at + 4 + count * width > self.size:
+        cost = count * width + 4
+        if at + cost > self.size:
             raise ModelError(
                 f"{INVALID}: the vector at byte {at} has {count} elements of {width} bytes, "
                 f"more than the file holds"
             )
-        self.charge(count * width + 4)
+        self.budget -= cost
+        if self.budget < 0:
+            self.charge(0)
         return count
 
     def vector(self, at: int, code: str) -> tuple[Any, ...]:
@@ -265,7 +276,9 @@ class Rows:
         size, unpack, slots, offsets = layout
         if at + size > reader.size:
             raise ModelError(f"{INVALID}: the {self._what} at byte {at} ends outside the file")
-        reader.charge(size + self._cost)
+        reader.budget -= size + self._cost
+        if reader.budget < 0:
+            reader.charge(0)
         row = self._defaults.copy()
         for slot, value in zip(slots, unpack(data, at)):  # noqa: B905 - equal by construction
             row[slot] = value

@@ -55,6 +55,7 @@ class Numbers(Node):
             self.data = struct.pack(f"<{len(values)}{code}", *values)
 
     def emit(self, out: Output) -> int:
+        """Append this to `out` and return where it starts."""
         out.pad(self.align, ahead=4)
         at = len(out.data)
         out.data += struct.pack("<I", len(self.data) // self.width)
@@ -69,6 +70,7 @@ class Text(Node):
         self.text = text.encode()
 
     def emit(self, out: Output) -> int:
+        """Append this to `out` and return where it starts."""
         out.pad(4)
         at = len(out.data)
         out.data += struct.pack("<I", len(self.text)) + self.text + b"\0"
@@ -82,6 +84,7 @@ class Tables(Node):
         self.nodes = list(nodes)
 
     def emit(self, out: Output) -> int:
+        """Append this to `out` and return where it starts."""
         out.pad(4)
         at = len(out.data)
         out.data += struct.pack("<I", len(self.nodes)) + bytes(4 * len(self.nodes))
@@ -131,6 +134,7 @@ class TableNode(Node):
         return found
 
     def emit(self, out: Output) -> int:
+        """Append this to `out` and return where it starts."""
         present = self._present()
         # Wide fields first, but a four-byte one before them: it fills the gap behind the
         # four bytes that every table starts with.
