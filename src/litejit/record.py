@@ -62,6 +62,8 @@ class Record(metaclass=_RecordType):
             raise TypeError(f"{type(self).__name__} takes {len(fields)} fields, got {len(args)}")
         for field, value in zip(fields, args):  # noqa: B905 - fewer values than fields is usual
             _set(self, field, value)
+        if len(args) == len(fields) and not kwargs:
+            return  # readers of files make thousands this way
         for field in list(fields)[len(args) :]:
             value = kwargs.pop(field, fields[field])
             if value is _MISSING:
