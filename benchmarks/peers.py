@@ -39,7 +39,8 @@ def litert(path: Path, threads: int, *, xnnpack: bool) -> Any | None:
 
 def _ready(interpreter: Any, path: Path) -> Any:
     interpreter.allocate_tensors()
-    for detail, value in zip(interpreter.get_input_details(), inputs(interpreter, path), strict=True):
+    details = interpreter.get_input_details()
+    for detail, value in zip(details, inputs(interpreter, path), strict=True):
         interpreter.set_tensor(detail["index"], value)
     interpreter.invoke()
     return interpreter
@@ -92,15 +93,14 @@ def _repeats(call: Callable[[], None], block_seconds: float = 0.01) -> int:
 
 def machine() -> dict[str, str]:
     """Where and when a figure was taken."""
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True
-    ).stdout.strip()
+    command = ["git", "rev-parse", "--short", "HEAD"]
+    git = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     return {
         "cpu": _cpu_name(),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "date": datetime.date.today().isoformat(),
-        "commit": commit,
+        "commit": git.stdout.strip(),
     }
 
 

@@ -12,12 +12,28 @@ import argparse
 from pathlib import Path
 
 import numpy as np
+
 import peers
 
-FOUNDATION = """mobilenet_v1_int8 mobilenet_v2_f32 mobilenet_v2_int8 mobilenet_v2_1.0_224_quant
-mobilenet_v3s_int8 efficientnet_b0_int8 movenet_single_pose_lightning_ptq
-deeplabv3_mnv2_dm05_pascal_quant unet_f32 unet_int8 espcn_f32 yolo_tiny_f32 yolo_tiny_int8
-vww_96_int8 kws_ref_model pretrainedResnet_quant ad01_int8""".split()
+FOUNDATION = [
+    "mobilenet_v1_int8",
+    "mobilenet_v2_f32",
+    "mobilenet_v2_int8",
+    "mobilenet_v2_1.0_224_quant",
+    "mobilenet_v3s_int8",
+    "efficientnet_b0_int8",
+    "movenet_single_pose_lightning_ptq",
+    "deeplabv3_mnv2_dm05_pascal_quant",
+    "unet_f32",
+    "unet_int8",
+    "espcn_f32",
+    "yolo_tiny_f32",
+    "yolo_tiny_int8",
+    "vww_96_int8",
+    "kws_ref_model",
+    "pretrainedResnet_quant",
+    "ad01_int8",
+]
 
 
 def measure(path: Path, threads: int, seconds: float) -> dict[str, float | str]:

@@ -41,7 +41,7 @@ def run_reference(node: Node, arrays: dict[int, Array]) -> list[Array]:
         return _run_one(node, arrays)
     inside = dict(arrays)
     for part in node.chain:
-        for tensor, array in zip(part.outputs, _run_one(part, inside), strict=False):
+        for tensor, array in zip(part.outputs, run_reference(part, inside), strict=False):
             if tensor is not None:
                 inside[tensor.index] = array
     return [inside[tensor.index] for tensor in node.outputs if tensor is not None]

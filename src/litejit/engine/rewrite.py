@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from litejit.engine.graph import Graph, readers
+from litejit.engine.tabulate import tabulate
 from litejit.ops.base import Node
 from litejit.record import replace
 from litejit.types import TensorType
@@ -13,7 +14,7 @@ def rewrite(graph: Graph, keep: frozenset[int], *, fuse: bool) -> Graph:
     graph = replace(graph, keep=keep)
     if not fuse:
         return graph
-    graph = drop_unused(graph)
+    graph = drop_unused(tabulate(drop_unused(graph)))
     graph = fuse_before(graph)
     return fuse_after(graph)
 
@@ -112,7 +113,7 @@ def _position_of(follower: Node, result: TensorType) -> int | None:
 
 def _joined(node: Node, follower: Node, spot: int) -> Node:
     others = tuple(t for k, t in enumerate(follower.inputs) if k != spot)
-    chain = (*(node.chain or (node,)), *(follower.chain or (follower,)))
+    chain = (*(node.chain or (node,)), follower)
     fused: Node = replace(
         node, inputs=(*node.inputs, *others), outputs=follower.outputs, chain=chain
     )
