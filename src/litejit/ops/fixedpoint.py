@@ -49,13 +49,15 @@ def quantize_multipliers(reals: Array) -> tuple[Array, Array]:
 
 def wrap32(x: Array) -> Array:
     """The low 32 bits of integers, as signed numbers in int64."""
-    return np.asarray(x).astype(np.int64).astype(np.int32).astype(np.int64)
+    wrapped: Array = np.asarray(x).astype(np.int64).astype(np.int32).astype(np.int64)
+    return wrapped
 
 
 def saturating_rounding_doubling_high_mul(a: Array, b: Array | int) -> Array:
     """round(a * b / 2**31) of int32 values, ties up; only (-2**31)**2 saturates. int64 result."""
     product = np.asarray(a, np.int64) * np.asarray(b, np.int64)
-    return np.minimum((product + (1 << 30)) >> 31, (1 << 31) - 1)
+    high: Array = np.minimum((product + (1 << 30)) >> 31, (1 << 31) - 1)
+    return high
 
 
 def rounding_divide_by_pot(x: Array, exponent: Array | int) -> Array:
@@ -63,7 +65,8 @@ def rounding_divide_by_pot(x: Array, exponent: Array | int) -> Array:
     wide = np.asarray(x, np.int64)
     e = np.asarray(exponent, np.int64)
     half = (np.int64(1) << e) >> 1
-    return (wide + half - ((wide < 0) & (e > 0))) >> e
+    quotient: Array = (wide + half - ((wide < 0) & (e > 0))) >> e
+    return quotient
 
 
 def multiply_by_quantized_multiplier(x: Array, m: Array | int, shift: Array | int) -> Array:
@@ -121,7 +124,8 @@ def round_half_away(x: Array) -> Array:
     """Floats to the nearest integer, ties away from zero, still as floats."""
     x = np.asarray(x)
     whole = np.trunc(x)
-    return whole + np.where(np.abs(x - whole) >= 0.5, np.sign(x), 0).astype(x.dtype)
+    rounded: Array = whole + np.where(np.abs(x - whole) >= 0.5, np.sign(x), 0).astype(x.dtype)
+    return rounded
 
 
 def type_range(dtype: DType) -> tuple[int, int]:

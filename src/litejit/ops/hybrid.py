@@ -1,0 +1,52 @@
+"""Dynamic-range operators: float inputs quantized to int8 on the fly, integer weights.
+
+Every row (or every image of a batch) gets a scale of its own. Integer sums are exact; what the
+scales do to them is float32, in LiteRT's order.
+Source: LiteRT tflite/kernels/internal/reference/portable_tensor_utils.cc.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from litejit.ops.fixedpoint import round_half_away
+from litejit.types import Array
+
+
+def quantize_symmetric(rows: Array) -> tuple[Array, Array]:
+    """[n, k] float32 rows to (int8 values within +-127, float32 scales [n]).
+
+    scale = max|x| / 127, ties away from zero; a row of zeros has scale 1.
+    """
+    rows = rows.astype(np.float32, copy=False)
+    with np.errstate(all="ignore"):
+        reach = np.abs(rows).max(axis=1, initial=0)
+        still = reach == 0
+        scales = np.where(still, 1, reach / np.float32(127)).astype(np.float32)
+        inverse = np.where(still, 0, np.float32(127) / reach).astype(np.float32)
+        values = np.clip(round_half_away(rows * inverse[:, None]), -127, 127)
+    return np.nan_to_num(values).astype(np.int8), scales
+
+
+def quantize_asymmetric(rows: Array) -> tuple[Array, Array, Array]:
+    """[n, k] float32 rows to (int8 values, float32 scales [n], int32 zero points [n]).
+
+    The range always holds 0; the zero point comes from the end with the smaller error. A row of
+    zeros has scale 1 and zero point 0.
+    """
+    rows = rows.astype(np.float32, copy=False)
+    with np.errstate(all="ignore"):
+        low = rows.min(axis=1, initial=0).astype(np.float64)
+        high = rows.max(axis=1, initial=0).astype(np.float64)
+        still = low == high
+        wide = np.where(still, 1.0, (high - low) / 255)
+        from_low, from_high = -128 - low / wide, 127 - high / wide
+        nearer = 128 + np.abs(low / wide) < 127 + np.abs(high / wide)
+        points = round_half_away(np.clip(np.where(nearer, from_low, from_high), -128, 127))
+        points = np.where(still, 0, np.nan_to_num(points)).astype(np.int32)
+        scales = wide.astype(np.float32)
+        inverse = np.float32(1) / scales
+        scaled = points.astype(np.float32)[:, None] + rows * inverse[:, None]
+        values = np.nan_to_num(np.clip(round_half_away(scaled), -128, 127))
+    values[still] = 0
+    return values.astype(np.int8), scales, points
