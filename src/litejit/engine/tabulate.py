@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from litejit.engine.graph import Graph
 from litejit.ops.base import Node
-from litejit.ops.table import evaluate_cluster, table_node
 from litejit.record import replace
 from litejit.types import TensorType
 
@@ -71,6 +70,8 @@ class _Roots:
         assert output is not None
         if not _is_byte(output) or not self._is_read_outside(output.index):
             return node
+        from litejit.ops.table import evaluate_cluster, table_node
+
         root = self.root[output.index]
         table = evaluate_cluster(self.cluster[output.index], root.index)
         return node if table is None else table_node(node, root, table)
