@@ -1,0 +1,232 @@
+"""Folds of one axis: sums, means, extremes along rows or across them, and places of extremes.
+
+x is [outer, n, inner] in memory and n is folded. With inner == 1 a row lies in memory in one
+piece (RowsSpec); otherwise vectors of neighbours are folded side by side (AcrossSpec). Floats
+are added in blocks of 64 with several accumulators, always in the same order, so that the error
+does not grow with n and no cut between work items changes a result.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from litejit.codegen.lang import Function, Pointer, Ptr, Type, Value, f32, i8, i32, i64, u8
+from litejit.kernels import requantize
+from litejit.kernels.base import KernelSpec
+from litejit.types import DType
+
+if TYPE_CHECKING:
+    from litejit.codegen.isa import Isa
+
+TYPES: dict[str, Type] = {"FLOAT32": f32, "INT32": i32, "INT8": i8, "UINT8": u8}
+BLOCK = 64  # float additions in a row before a partial sum is put aside
+Fold = Callable[[Value, Value], Value]
+
+
+def widest(element: Type) -> Type:
+    """What an element is folded as."""
+    return f32 if element.is_float else i32
+
+
+def folder(fn: Function, word: str) -> Fold:
+    """The function of "sum", "mean", "max" or "min"; a NaN gives way to numbers in the last two."""
+    if word in ("sum", "mean"):
+        return lambda a, b: a + b
+    return fn.maximum if word == "max" else fn.minimum
+
+
+def neutral(word: str, element: Type) -> float | int:
+    """A lane that changes nothing."""
+    if word in ("sum", "mean"):
+        return 0.0 if element.is_float else 0
+    end = math.inf if element.is_float else 2**31 - 1
+    return end if word == "min" else (-end if element.is_float else -(2**31))
+
+
+class _FoldSpec(KernelSpec):
+    """`word` is "sum", "mean", "max" or "min"; `form` rescales the sums of 8-bit means.
+
+    Arguments: x, y, n, inner, blocks, start, scale, constants. `start` is what folds begin
+    from (an i32, or the bits of an f32); "mean" of floats divides by `scale`; `constants`
+    is a block of kernels/requantize.
+    """
+
+    dtype: DType
+    word: str
+    form: str = ""
+
+    def function(self, name: str, isa: Isa) -> Function:
+        """An empty kernel with the arguments."""
+        element = TYPES[self.dtype.name]
+        return Function(name, isa, x=Ptr(element), y=Ptr(element), n=i64, inner=i64, blocks=i64,
+                        start=i64, scale=f32, constants=Ptr(i8))  # fmt: skip
+
+    def lanes(self, isa: Isa) -> int:
+        """Elements of a vector while it is folded."""
+        return isa.lanes(i32)
+
+    def begin(self, start: Value, lanes: int) -> Value:
+        """The vector that folds begin from."""
+        narrow = start.to(i32)
+        wide = widest(TYPES[self.dtype.name])
+        return (narrow.bitcast(f32) if wide.is_float else narrow).splat(lanes)
+
+    def finish(self, isa: Isa, total: Value, scale: Value, constants: list[Value]) -> Value:
+        """What is stored, of the type of x."""
+        if self.form:
+            code = requantize.apply(self.form, isa, total, constants)
+            return requantize.narrow(code, unsigned=self.dtype.name == "UINT8")
+        if self.word == "mean":
+            return total / scale.splat(total.type.lanes)
+        return total.to(TYPES[self.dtype.name])
+
+
+class AcrossSpec(_FoldSpec):
+    """y[o, i] = fold of x[o, :, i]; a work item is `vectors` vectors of i, `blocks` items an o."""
+
+    vectors: int = 4
+
+    def emit(self, name: str, isa: Isa) -> str:
+        """IR text of the kernel."""
+        fn = self.function(name, isa)
+        x, y, n, inner, blocks, start, scale, constants = fn.args
+        lanes = self.lanes(isa)
+        block = self.vectors * lanes
+        numbers = requantize.load(self.form, constants, lanes) if self.form else []
+        with fn.loop(fn.end, start=fn.begin) as item:
+            outer, first = item / blocks, item % blocks * block
+            source = x + (outer * n * inner + first)
+            target = y + (outer * inner + first)
+            width = fn.minimum(inner - first, block)
+            with fn.when(width.equals(block)):
+                totals = self._fold(fn, source, n, inner, start, self.vectors)
+                for j, total in enumerate(totals):
+                    target.store(j * lanes, self.finish(isa, total, scale, numbers))
+            with fn.when(width < block), fn.loop(width, step=lanes) as at:
+                (total,) = self._fold(fn, source + at, n, inner, start, 1)
+                mask = fn.first(width - at, lanes)
+                target.store(at, self.finish(isa, total, scale, numbers), mask=mask)
+        return fn.ir()
+
+    def _fold(
+        self, fn: Function, source: Pointer, n: Value, inner: Value, start: Value, vectors: int
+    ) -> list[Value]:
+        lanes, element = self.lanes(fn.isa), TYPES[self.dtype.name]
+        wide, fold = widest(element), folder(fn, self.word)
+        totals = [self.begin(start, lanes)] * vectors
+        blockwise = wide.is_float and self.word in ("sum", "mean")
+
+        def rows(first: Value | int, stop: Value, parts: list[Value]) -> None:
+            with fn.loop(stop, start=first, carry=parts) as row:
+                for j in range(vectors):
+                    value = (source + row * inner).load(j * lanes, lanes=lanes).to(wide)
+                    parts[j] = fold(parts[j], value)
+
+        if not blockwise:
+            rows(0, n, totals)
+            return totals
+        with fn.loop(n, step=BLOCK, carry=totals) as first:
+            parts = [fn.const(0.0, wide * lanes)] * vectors
+            rows(first, fn.minimum(first + BLOCK, n), parts)
+            for j in range(vectors):
+                totals[j] = totals[j] + parts[j]
+        return totals
+
+
+class RowsSpec(_FoldSpec):
+    """y[o] = fold of x[o, :]; a work item is a row."""
+
+    def emit(self, name: str, isa: Isa) -> str:
+        """IR text of the kernel."""
+        fn = self.function(name, isa)
+        x, y, n, _, _, start, scale, constants = fn.args
+        lanes = self.lanes(isa)
+        numbers = requantize.load(self.form, constants, lanes) if self.form else []
+        word = "add" if self.word in ("sum", "mean") else self.word
+        with fn.loop(fn.end, start=fn.begin) as row:
+            total = fn.reduce(word, fold_row(fn, self.word, x + row * n, n))
+            total = folder(fn, self.word)(total, self.begin(start, 1))
+            result = self.finish(isa, total.splat(lanes if self.form else 1), scale, numbers)
+            y[row] = result.lane(0) if self.form else result
+        return fn.ir()
+
+
+def fold_row(
+    fn: Function,
+    word: str,
+    source: Pointer,
+    n: Value,
+    change: Callable[[Value], Value] = lambda value: value,
+) -> Value:
+    """One vector of partial folds of n elements that lie side by side (changed first)."""
+    wide, fold = widest(source.element), folder(fn, word)
+    lanes = fn.isa.lanes(i32)
+    none = fn.const(neutral(word, source.element), wide * lanes)
+    blockwise = wide.is_float and word in ("sum", "mean")
+    step = 4 * lanes
+    whole = n / step * step
+    totals = [none] * 4
+
+    def group(at: Value, parts: list[Value]) -> None:
+        for j in range(4):
+            value = source.load(at + j * lanes, lanes=lanes).to(wide)
+            parts[j] = fold(parts[j], change(value))
+
+    if blockwise:
+        with fn.loop(whole, step=BLOCK * step, carry=totals) as first:
+            parts = [none] * 4
+            with fn.loop(
+                fn.minimum(first + BLOCK * step, whole), start=first, step=step, carry=parts
+            ) as at:
+                group(at, parts)
+            totals[:] = [a + b for a, b in zip(totals, parts, strict=True)]
+    else:
+        with fn.loop(whole, step=step, carry=totals) as at:
+            group(at, totals)
+    rest = [fold(fold(totals[0], totals[1]), fold(totals[2], totals[3]))]
+    with fn.loop(n, start=whole, step=lanes, carry=rest) as at:
+        value = change(source.load(at, lanes=lanes).to(wide))
+        rest[0] = fold(rest[0], fn.first(n - at, lanes).choose(value, none))
+    return rest[0]
+
+
+class ArgSpec(KernelSpec):
+    """y[o] = first place of the largest (or smallest) x[o, :]; NaN is never better.
+
+    Arguments: x, y, n. A work item is a row. `wide` stores int64, else int32.
+    """
+
+    dtype: DType
+    largest: bool
+    wide: bool
+
+    def emit(self, name: str, isa: Isa) -> str:
+        """IR text of the kernel."""
+        element = TYPES[self.dtype.name]
+        fn = Function(name, isa, x=Ptr(element), y=Ptr(i64 if self.wide else i32), n=i64)
+        x, y, n = fn.args
+        lanes, kind = isa.lanes(i32), widest(element)
+        word = "max" if self.largest else "min"
+        worst = neutral(word, element)
+        ramp = fn.vector(i32, range(lanes))
+        with fn.loop(fn.end, start=fn.begin) as row:
+            source = x + row * n
+            best = [fn.const(worst, kind * lanes), fn.const(0, i32 * lanes)]
+
+            def look(at: Value, value: Value, best: list[Value] = best) -> None:
+                better = value > best[0] if self.largest else value < best[0]
+                best[0] = better.choose(value, best[0])
+                best[1] = better.choose(at.to(i32).splat(lanes) + ramp, best[1])
+
+            whole = n / lanes * lanes
+            with fn.loop(whole, step=lanes, carry=best) as at:
+                look(at, source.load(at, lanes=lanes).to(kind))
+            with fn.when(whole < n, carry=best):
+                value = source.load(whole, lanes=lanes).to(kind)
+                look(whole, fn.first(n - whole, lanes).choose(value, worst))
+            top = fn.reduce(word, best[0]).splat(lanes)
+            place = fn.reduce("min", best[0].equals(top).choose(best[1], 2**31 - 1))
+            y[row] = place.to(i64) if self.wide else place
+        return fn.ir()
