@@ -75,14 +75,19 @@ def link(objects: Sequence[bytes]) -> Blob:
     for data in objects:
         try:
             _add(data, image, defined, places)
-        except (struct.error, IndexError, ValueError) as error:
+        except (struct.error, IndexError, ValueError, OverflowError) as error:
             raise LinkError(f"not a whole object file: {error}") from error
     for place in places:
         target = defined.get(place.symbol) if place.target is None else place.target
         if target is None:
             raise LinkError(f"undefined symbol {place.symbol}: kernels may call nothing outside")
+        if not 0 <= place.at <= len(image) - 4:
+            raise LinkError(f"a reference to {place.symbol} lies outside of its section")
         resolve = _resolve_x86 if place.machine == _X86_64 else _resolve_arm
-        resolve(image, place.at, place.kind, target + place.addend)
+        try:
+            resolve(image, place.at, place.kind, target + place.addend)
+        except struct.error as error:
+            raise LinkError(f"{place.symbol} is out of reach: {error}") from error
     return Blob(bytes(image), defined)
 
 
@@ -144,7 +149,9 @@ def _symbols(
     data: bytes, sections: list[_Section], base: dict[int, int]
 ) -> Iterator[tuple[str, int | None, bool]]:
     """(name, offset in the image if it is defined here, visible to other objects)."""
-    table = next(section for section in sections if section.kind == _SYMTAB)
+    table = next((section for section in sections if section.kind == _SYMTAB), None)
+    if table is None:
+        raise LinkError("an object without symbols")
     strings = data[sections[table.link].offset :][: sections[table.link].size]
     for at in range(table.offset, table.offset + table.size, _SYMBOL.size):
         name, info, _, section, value, _ = _SYMBOL.unpack_from(data, at)
