@@ -73,7 +73,7 @@ def overlaps(corners: Array, box: int, others: list[int]) -> Array:
     sides = np.maximum(np.minimum(a[2:], b[:, 2:]) - np.maximum(a[:2], b[:, :2]), np.float32(0))
     inside = sides[:, 0] * sides[:, 1]
     empty = (area <= 0) | (areas <= 0)
-    return np.where(empty, np.float32(0), inside / (area + areas - inside))
+    return np.asarray(np.where(empty, np.float32(0), inside / (area + areas - inside)))
 
 
 def suppress(
@@ -85,8 +85,8 @@ def suppress(
     box; sigma > 0 lowers the score by every overlap and queues the box again.
     """
     heap = ScoreHeap()
-    for box in np.flatnonzero(scores > least):
-        heap.push((int(box), scores[box], 0))
+    for place in np.flatnonzero(scores > least).tolist():
+        heap.push((place, scores[place], 0))
     most = min(most, len(heap))
     corners = corners_of(boxes)
     factor = np.float32(-0.5 / float(sigma)) if sigma > 0 else None

@@ -96,7 +96,7 @@ class Range(Op):
         if size == 0:
             return np.zeros(0, start.dtype)
         if start.dtype.kind == "i":
-            return np.arange(size, dtype=np.int64).astype(start.dtype) * delta + start
+            return np.asarray(np.arange(size, dtype=np.int64).astype(start.dtype) * delta + start)
         steps = np.full(size, delta, start.dtype)
         steps[0] = start
         return np.asarray(np.add.accumulate(steps, dtype=start.dtype))

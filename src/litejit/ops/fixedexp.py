@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from litejit.ops.fixedpoint import (
+    round_half_away,
     rounding_divide_by_pot,
     saturating_rounding_doubling_high_mul,
 )
@@ -62,7 +63,7 @@ def exp_on_negative_values(raw: Array) -> Array:
     x3, x4 = _mul(x2, x), _mul(x2, x2)
     third = _mul(rounding_divide_by_pot(x4, 2) + x3, 715827883)
     tail = rounding_divide_by_pot(third + x2, 1)
-    result = 1895147668 + _mul(1895147668, x + tail)
+    result = 1895147668 + _mul(x + tail, 1895147668)
     rest = part - raw
     for exponent, factor in _BARREL:
         has = (rest >> (fraction_bits + exponent)) & 1
@@ -106,7 +107,7 @@ def log_of_sum(raw: Array) -> Array:
     q = 2 * (r - root)
     square = _mul(q, q)
     numerator = _mul(q, r) + _mul(_mul(q, square), 117049297)
-    denominator = _mul(p, 1057819769 + q + _mul(127690142, square)) + _mul(638450708, q)
+    denominator = _mul(p, 1057819769 + q + _mul(square, 127690142)) + _mul(q, 638450708)
     scaled = rounding_divide_by_pot(numerator, 6)
     total = _mul(power, 1488522236) + _mul(scaled, one_over_one_plus(denominator))
     return saturating_shift(total, 1)
@@ -128,17 +129,11 @@ def inverse_sqrt(value: int) -> tuple[int, int]:
     x: Array = np.asarray(1 << 28, I64)
     for _ in range(5):
         cube = saturating_shift(_mul(_mul(x, x), x), 6)
-        x = saturating_shift(_mul((1 << 28) + (1 << 27), x) - _mul(half_a, cube), 3)
+        x = saturating_shift(_mul(x, (1 << 28) + (1 << 27)) - _mul(half_a, cube), 3)
     multiplier = int(_mul(x, 1518500250))
     if shift < 0:
         multiplier, shift = multiplier << -shift, 0
     return multiplier, -shift
-
-
-def round_half_away(x: Array) -> Array:
-    """The nearest integers, as floats of x's type."""
-    result: Array = np.copysign(np.floor(np.abs(x) + 0.5), x)
-    return result
 
 
 def table16(

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from litejit.ops.base import Node
+from litejit.ops.fixedpoint import require_scale
 from litejit.types import Array, DType, TensorType
 
 Refuse = Callable[[object, str], None]  # Node.require before the first run, Node.check in one
@@ -42,11 +43,12 @@ def require_same_quantization(node: Node, a: TensorType, b: TensorType) -> None:
 
 
 def require_scales(node: Node, *tensors: TensorType) -> None:
-    """Refuse tensors without a positive, finite scale."""
+    """Refuse tensors without one positive, finite scale and a zero point that fits."""
     for tensor in tensors:
-        ok = tensor.is_quantized and 0 < tensor.scale < float("inf")
         what = f"{tensor.dtype.name} tensor {tensor.name!r}"
-        node.require(ok, f"{what} needs a positive scale, got {tensor.scale}")
+        require_scale(node, tensor, what)
+        several = tensor.quantization is not None and tensor.quantization.per_channel
+        node.require(not several, f"{what} has a scale for every channel, expected one")
 
 
 def shape_from(refuse: Refuse, dims: Array, *, what: str = "shape") -> tuple[int, ...]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, ClassVar
 
 import numpy as np
 
+from litejit.kernels import requantize
+from litejit.kernels.reduce import AcrossSpec, ArgSpec, RowsSpec
 from litejit.model.options.index import (
     ArgMaxOptions,
     ArgMinOptions,
@@ -13,7 +16,7 @@ from litejit.model.options.index import (
     ReducerOptions,
 )
 from litejit.ops import fixedpoint
-from litejit.ops.base import Arrays, Node, Op, Types, builtin
+from litejit.ops.base import Arrays, Lowering, Node, Op, Operand, Types, builtin
 from litejit.ops.indexing import (
     made,
     normal_axes,
@@ -31,6 +34,19 @@ def reduced_shape(shape: tuple[int, ...], axes: tuple[int, ...], keep: bool) -> 
     if keep:
         return tuple(1 if j in axes else n for j, n in enumerate(shape))
     return tuple(n for j, n in enumerate(shape) if j not in axes)
+
+
+def as_one_axis(shape: tuple[int, ...], axes: tuple[int, ...]) -> tuple[int, int, int] | None:
+    """(outer, n, inner) if folding `axes` is folding one axis of that view; else None."""
+    kept = [j for j, size in enumerate(shape) if size != 1 or j in axes]
+    folded = [j for j in kept if j in axes and shape[j] != 1]
+    if not folded:
+        return math.prod(shape), 1, 1
+    first, last = folded[0], folded[-1]
+    if any(j not in axes for j in kept if first < j < last):
+        return None
+    inside = math.prod(shape[first : last + 1])
+    return math.prod(shape[:first]), inside, math.prod(shape[last + 1 :])
 
 
 class Reduction(Op):
@@ -84,6 +100,60 @@ class Reduction(Op):
         """Fold the last axis (which may be empty); `whole`: all axes of x were reduced."""
         raise NotImplementedError
 
+    word: ClassVar[str] = ""  # of the compiled fold; "" where there is none
+    compiled: ClassVar[tuple[DType, ...]] = (F32, I32, I8, U8)
+
+    def lower(self, node: Node, steps: Lowering) -> None:
+        x, axis = node.input(0), node.input(1)
+        if not self.word or axis.value is None or x.dtype not in self.compiled or x.size == 0:
+            return
+        axes = normal_axes(node.require, axis.value, x.rank)
+        view = as_one_axis(x.dims, axes)
+        if view is None or view[1] >= 1 << 23:
+            return
+        outer, n, inner = view
+        form, constants = "", steps.outputs[0]
+        start = self.start(node, n, whole=len(axes) == x.rank > 0)
+        if self.word == "mean" and not x.dtype.is_float:
+            multiplier, shift = mean_multiplier(x, node.output(), n)
+            zero, many = node.output().zero_point, np.ones((steps.isa.vector_bytes // 4), np.int64)
+            form = requantize.best_form(many * multiplier, many * shift, zero, 255 * n)
+            numbers = (form, len(many), many * multiplier, many * shift, zero)
+            constants = steps.constant(f"{form} {n}", lambda: requantize.constants(*numbers))
+            start += requantize.input_offset(form)
+        start = (start + (1 << 31)) % (1 << 32) - (1 << 31)
+        self._call(node, steps, (form, start, constants), (outer, n, inner))
+
+    def start(self, node: Node, n: int, *, whole: bool) -> int:
+        """What compiled folds begin from: an int32, or the bits of a float32."""
+        x = node.input(0)
+        return 0 if x.dtype.is_float else -x.zero_point * n if self.word == "mean" else 0
+
+    def _call(
+        self,
+        node: Node,
+        steps: Lowering,
+        fixed: tuple[str, int, Operand],
+        view: tuple[int, int, int],
+    ) -> None:
+        x, (form, start, constants), (outer, n, inner) = node.input(0), fixed, view
+        (source, *_), (target,) = steps.inputs, steps.outputs
+        if source is None:
+            return
+        lanes = steps.isa.vector_bytes // 4
+        bytes_ns = x.nbytes * 0.03 + x.size * 1.2 / lanes
+        if inner == 1:
+            cost = outer * 12 + bytes_ns
+            spec: RowsSpec | AcrossSpec = RowsSpec(x.dtype, self.word, form)
+            items = blocks = outer
+        else:
+            vectors = 4 if inner >= 4 * lanes else 1
+            blocks = -(-inner // (vectors * lanes))
+            items, spec = outer * blocks, AcrossSpec(x.dtype, self.word, form, vectors)
+            cost = items * 8 + bytes_ns * max(1.0, lanes / inner)
+        numbers = (n, inner, blocks, start, float(n), constants)
+        steps.call(spec, source, target, *numbers, items=items, cost_ns=cost)
+
 
 def _divide_toward_zero(a: Array, n: int) -> Array:
     quotient = a // n
@@ -101,9 +171,13 @@ class Mean(Reduction):
     Source: LiteRT tflite/kernels/internal/reference/reduce.h.
     """
 
+    word = "mean"
+    compiled = (F32, I8, U8)
+
     def require_quantization(self, node: Node, x: TensorType, y: TensorType) -> None:
         if x.dtype.name in _NARROW:
             require_scales(node, x, y)
+            fixedpoint.require_multiplier(node, x.scale / y.scale)
 
     def fold(self, node: Node, rows: Array, *, whole: bool) -> Array:
         n = rows.shape[-1]
@@ -133,7 +207,7 @@ def rescaled_mean(x: TensorType, y: TensorType, total: Array, n: int) -> Array:
     multiplier, shift = mean_multiplier(x, y, n)
     centred = fixedpoint.wrap32(total - x.zero_point * n)
     value = fixedpoint.multiply_by_quantized_multiplier(centred, multiplier, shift)
-    return np.clip(value + y.zero_point, info.min, info.max)
+    return np.asarray(np.clip(value + y.zero_point, info.min, info.max))
 
 
 @builtin("SUM", versions=range(1, 3))
@@ -145,6 +219,9 @@ class Sum(Reduction):
     computes. (Its reference kernel reads every type as uint8, which is wrong.)
     Source: LiteRT tflite/kernels/internal/optimized/reduce.h.
     """
+
+    word = "sum"
+    compiled = (F32, I32)
 
     def require_quantization(self, node: Node, x: TensorType, y: TensorType) -> None:
         if x.dtype.name in _NARROW:
@@ -162,12 +239,17 @@ class Sum(Reduction):
         bias = f(-x.zero_point) * scale * f(rows.shape[-1])
         total = fixedpoint.wrap32(rows.sum(-1, dtype=np.int64)).astype(f) * scale + bias
         info = np.iinfo(rows.dtype)
-        value = np.clip(np.copysign(np.floor(np.abs(total) + f(0.5)), total), -(2**31), 2**31 - 1)
-        return np.clip(value.astype(np.int64) + y.zero_point, info.min, info.max)
+        value = np.clip(fixedpoint.round_half_away(total), -(2**31), 2**31 - 1)
+        return np.asarray(np.clip(value.astype(np.int64) + y.zero_point, info.min, info.max))
 
 
 class _Extreme(Reduction):
     largest: ClassVar[bool]
+
+    def start(self, node: Node, n: int, *, whole: bool) -> int:
+        first = first_extreme(node.input(0).dtype.numpy, self.largest, whole)
+        bits = np.float32(first).view(np.int32) if node.input(0).dtype.is_float else first
+        return int(bits)
 
     def fold(self, node: Node, rows: Array, *, whole: bool) -> Array:
         return np.asarray(extreme(rows, largest=self.largest, whole=whole))
@@ -197,6 +279,7 @@ class ReduceMax(_Extreme):
     """
 
     largest = True
+    word = "max"
 
 
 @builtin("REDUCE_MIN", versions=range(1, 4))
@@ -204,6 +287,7 @@ class ReduceMin(_Extreme):
     """y = smallest of x over axes; see REDUCE_MAX."""
 
     largest = False
+    word = "min"
 
 
 @builtin("REDUCE_PROD", versions=range(1, 3))
@@ -289,6 +373,20 @@ class _ArgExtreme(Op):
             x = np.where(np.isnan(x), np.float32(-np.inf if self.largest else np.inf), x)
         found = x.argmax(k) if self.largest else x.argmin(k)
         return np.asarray(found).astype(node.output().dtype.numpy)
+
+    def lower(self, node: Node, steps: Lowering) -> None:
+        x, axis, source = node.input(0), node.input(1), steps.inputs[0]
+        if axis.value is None or source is None or x.size == 0:
+            return
+        k = normal_axis(node.require, int(axis.value.reshape(-1)[0]), x.rank)
+        n = x.dims[k]
+        if math.prod(x.dims[k + 1 :]) != 1 or n >= 1 << 31:
+            return
+        rows = x.size // n
+        element = U8 if x.dtype.name == "BOOL" else x.dtype
+        spec = ArgSpec(element, self.largest, node.output().dtype.name == "INT64")
+        cost = rows * 12 + x.size * 1.6 / (steps.isa.vector_bytes // 4)
+        steps.call(spec, source, steps.outputs[0], n, items=rows, cost_ns=cost)
 
 
 @builtin("ARG_MAX", versions=range(1, 4))

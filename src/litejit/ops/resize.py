@@ -6,8 +6,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from litejit.kernels.resize import BilinearSpec, pick_spec
 from litejit.model.options.shape import ResizeBilinearOptions, ResizeNearestNeighborOptions
-from litejit.ops.base import Arrays, Node, Op, Types, builtin
+from litejit.ops.base import Arrays, Lowering, Node, Op, Types, builtin
+from litejit.ops.fixedpoint import round_half_away
 from litejit.ops.indexing import Refuse, made
 from litejit.types import F32, I8, I16, I32, U8, Array
 
@@ -123,7 +125,37 @@ class ResizeBilinear(_Resize):
         a, b, c, d = corners(x.astype(np.int64), rows, columns)
         total = a * vy * vx + b * wy * vx + c * vy * wx + d * wy * wx
         rounded = (np.abs(total) + (1 << 19)) >> 20
-        return np.where(total < 0, -rounded, rounded).astype(x.dtype)
+        return np.asarray(np.where(total < 0, -rounded, rounded), x.dtype)
+
+    def lower(self, node: Node, steps: Lowering) -> None:
+        x, y, size, source = node.input(0), node.output(), node.input(1), steps.inputs[0]
+        compiled = x.dtype.name in ("FLOAT32", "UINT8", "INT8")
+        if size.value is None or source is None or x.size == 0 or not compiled:
+            return
+        batches, height, width, depth = y.dims
+        rows, columns = self.lines(node, x.dims, (height, width))
+        kind = np.int32 if x.dtype.name == "INT8" else np.float32
+        pitch = x.dims[2] * depth
+        tables = [
+            steps.constant("rows", lambda: _pairs(rows.lower, rows.upper, pitch)),
+            steps.constant("columns", lambda: _pairs(columns.lower, columns.upper, depth)),
+            steps.constant("row weights", lambda: _pairs(rows.first, rows.weight, 1, kind)),
+            steps.constant(
+                "column weights", lambda: _pairs(columns.first, columns.weight, 1, kind)
+            ),
+        ]
+        groups = -(-depth // (steps.isa.vector_bytes // 4))
+        cost = batches * height * width * (4 + 4 * groups)
+        numbers = (height, width, x.dims[1] * pitch, depth)
+        spec, target = BilinearSpec(x.dtype), steps.outputs[0]
+        items = batches * height
+        steps.call(spec, source, target, *tables, *numbers, items=items, cost_ns=cost)
+
+
+def _pairs(first: Array, second: Array, factor: int, kind: type[Any] = np.int64) -> Array:
+    """first[0], second[0], first[1], ..., each times `factor`."""
+    result: Array = (np.stack([first, second], 1) * factor).astype(kind)
+    return result
 
 
 def nearest(size: int, count: int, *, align: bool, half: bool) -> Array:
@@ -131,8 +163,8 @@ def nearest(size: int, count: int, *, align: bool, half: bool) -> Array:
     f = np.float32
     scale = f(size - 1) / f(count - 1) if align and count > 1 else f(size) / f(count)
     at = (np.arange(count, dtype=np.float32) + f(0.5 if half else 0)) * scale
-    whole = np.floor(at + f(0.5)) if align else np.floor(at)
-    return np.maximum(np.minimum(whole.astype(np.int64), size - 1), 0)
+    whole = round_half_away(at) if align else np.floor(at)
+    return np.asarray(np.clip(whole.astype(np.int64), 0, size - 1))
 
 
 @builtin("RESIZE_NEAREST_NEIGHBOR", versions=range(1, 5))
@@ -163,3 +195,20 @@ class ResizeNearestNeighbor(_Resize):
             return np.zeros((x.shape[0], height, width, x.shape[3]), x.dtype)
         rows, columns = self.lines(node, x.shape, (height, width))
         return np.asarray(x[:, rows[:, None], columns[None, :]])
+
+    def lower(self, node: Node, steps: Lowering) -> None:
+        x, y, size, source = node.input(0), node.output(), node.input(1), steps.inputs[0]
+        if size.value is None or source is None or x.size == 0:
+            return
+        batches, height, width, depth = y.dims
+        run = depth * x.dtype.itemsize
+        rows, columns = self.lines(node, x.dims, (height, width))
+        tables = [
+            steps.constant("rows", lambda: rows * (x.dims[2] * run)),
+            steps.constant("columns", lambda: columns * run),
+        ]
+        numbers = (height, width, x.dims[1] * x.dims[2] * run, run)
+        cost = batches * height * width * (1 + 0.05 * run)
+        spec = pick_spec(run, steps.isa.vector_bytes)
+        items, target = batches * height, steps.outputs[0]
+        steps.call(spec, source, target, *tables, *numbers, items=items, cost_ns=cost)

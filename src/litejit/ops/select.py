@@ -131,7 +131,7 @@ class Bucketize(Op):
         (x,) = inputs
         edges = np.asarray(node.options.boundaries if node.options else (), np.float32)
         x = x if x.dtype.kind == "f" else x.astype(np.float32)
-        return np.searchsorted(edges, x, side="right").astype(np.int32)
+        return np.asarray(np.searchsorted(edges, x, side="right"), np.int32)
 
 
 class _NonMaxSuppression(Op):

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from litejit.kernels.softmax import MOST_COLUMNS, L2NormF32, Softmax8, SoftmaxF32
 from litejit.model.options.elementwise import (
     L2NormOptions,
     LocalResponseNormalizationOptions,
@@ -13,7 +14,7 @@ from litejit.model.options.elementwise import (
     SoftmaxOptions,
 )
 from litejit.ops import fixedexp, fixedpoint
-from litejit.ops.base import Arrays, Node, Op, Types, builtin
+from litejit.ops.base import Arrays, Lowering, Node, Op, Types, builtin
 from litejit.ops.floats import narrow, widen
 from litejit.ops.indexing import made, require_scales
 from litejit.types import BF16, F16, F32, I8, I16, U8, Array, TensorType
@@ -64,7 +65,12 @@ def softmax8(rows: Array, differences: Differences, bits: int) -> Array:
     shift = (over + 31 - bits)[..., None]
     mask = (np.int64(1) << shift) - 1
     value = (product >> shift) + ((product & mask) > (mask >> 1))
-    return np.minimum(value, (1 << bits) - 1)
+    return np.asarray(np.minimum(value, (1 << bits) - 1))
+
+
+def ratio16(scale: float, beta: float) -> float:
+    """Codes of the int16 exponential table for one code of the input."""
+    return float(np.float32(scale) * np.float32(beta)) / (10.0 / 65535.0)
 
 
 def softmax16(rows: Array, scale: float, beta: float) -> Array:
@@ -72,8 +78,7 @@ def softmax16(rows: Array, scale: float, beta: float) -> Array:
     span = 65535
     exp_table = fixedexp.table16(np.exp, 10.0 / span, 32767, 2.0 / span)
     inverse = fixedexp.table16(lambda v: 1.0 / (1.0 + v), 1.0 / span, -32768, 2.0 / span)
-    ratio = float(np.float32(scale) * np.float32(beta)) / (10.0 / 65535.0)
-    multiplier, shift = fixedpoint.quantize_multiplier(ratio)
+    multiplier, shift = fixedpoint.quantize_multiplier(ratio16(scale, beta))
     below = rows - rows.max(-1, keepdims=True)
     codes = fixedpoint.multiply_by_quantized_multiplier(below, multiplier, shift) + 32767
     values = fixedexp.look_up16(exp_table, np.clip(codes, -32768, 32767))
@@ -83,7 +88,7 @@ def softmax16(rows: Array, scale: float, beta: float) -> Array:
     factor = fixedexp.look_up16(inverse, np.clip(centred - 98304, -32768, 32767))
     right = 31 - headroom
     value = (values * factor + (np.int64(1) << (right - 1))) >> right
-    return np.clip(value, 0, 32767)
+    return np.asarray(np.clip(value, 0, 32767))
 
 
 @builtin("SOFTMAX", versions=range(1, 5))
@@ -111,6 +116,7 @@ class Softmax(Op):
                 _require_near(node, y, *_FIXED[y.dtype.name])
             if x.dtype.name == "INT16":
                 node.require(x.zero_point == 0, "INT16 needs zero point 0")
+                fixedpoint.require_multiplier(node, ratio16(x.scale, self.beta(node)))
         return [made(node, x.dims, y.dtype)]
 
     def beta(self, node: Node) -> float:
@@ -131,6 +137,29 @@ class Softmax(Op):
         least = np.iinfo(kind.numpy).min
         return np.asarray(value + least).astype(kind.numpy)
 
+    def lower(self, node: Node, steps: Lowering) -> None:
+        x, y, source = node.input(0), node.output(), steps.inputs[0]
+        if x.size == 0 or source is None or x.dtype.name not in ("FLOAT32", "UINT8", "INT8"):
+            return
+        n = x.dims[-1]
+        rows = x.size // n
+        if x.dtype.is_float:
+            operands = (source, steps.outputs[0], n, self.beta(node))
+            cost = rows * 25.0 + _vectors(node, steps) * 8
+            steps.may_share()
+            steps.call(SoftmaxF32(), *operands, items=rows, cost_ns=cost)
+            return
+        if n > MOST_COLUMNS:
+            return
+        spec = Softmax8(x.dtype.name == "UINT8", y.dtype.name == "INT16")
+        table = Differences(x.scale, self.beta(node)).table()[::-1].astype(np.int32)
+        stride = (4 * n + 63) // 64 * 64
+        operands8 = (source, steps.outputs[0], n, steps.constant("exponentials", lambda: table))
+        cost = rows * 45 + x.size * 0.5 + _vectors(node, steps) * 6
+        scratch = steps.scratch(stride)
+        steps.may_share()
+        steps.call(spec, *operands8, scratch, stride, items=rows, cost_ns=cost)
+
     def _floats(self, node: Node, x: Array) -> Array:
         kind = node.output().dtype
         wide = widen(x, kind)
@@ -138,6 +167,13 @@ class Softmax(Op):
             values = np.exp((wide - wide.max(-1, keepdims=True)) * np.float32(self.beta(node)))
             sums = values.sum(-1, keepdims=True, dtype=np.float64).astype(np.float32)
             return narrow(widen(narrow(values, kind), kind) / sums, kind)
+
+
+def _vectors(node: Node, steps: Lowering) -> int:
+    """Vectors that the rows of the input take, for estimates of time."""
+    x = node.input(0)
+    lanes = steps.isa.vector_bytes // 4
+    return x.size // x.dims[-1] * -(-x.dims[-1] // lanes)
 
 
 def _dtypes(names: tuple[str, ...]) -> tuple[Any, ...]:
@@ -201,6 +237,17 @@ class LogSoftmax(Op):
         value = log_softmax8(x.astype(np.int64), node.input(0).scale)
         return np.asarray(value + np.iinfo(x.dtype).max).astype(x.dtype)
 
+    def lower(self, node: Node, steps: Lowering) -> None:
+        x, source = node.input(0), steps.inputs[0]
+        if x.size == 0 or source is None or x.dtype.name != "FLOAT32":
+            return
+        n = x.dims[-1]
+        rows = x.size // n
+        operands = (source, steps.outputs[0], n, 1.0)
+        cost = rows * 35 + _vectors(node, steps) * 7
+        steps.may_share()
+        steps.call(SoftmaxF32(log=True), *operands, items=rows, cost_ns=cost)
+
 
 @builtin("L2_NORMALIZATION", versions=range(1, 3))
 class L2Normalization(Op):
@@ -242,7 +289,17 @@ class L2Normalization(Op):
             at = sums == value
             scaled[at] = self._scaled(x.dtype, rows[at], multiplier, shift)
         zero, info = node.output().zero_point, np.iinfo(x.dtype)
-        return np.clip(scaled + zero, info.min, info.max).astype(x.dtype).reshape(x.shape)
+        return np.asarray(np.clip(scaled + zero, info.min, info.max).reshape(x.shape), x.dtype)
+
+    def lower(self, node: Node, steps: Lowering) -> None:
+        x, source = node.input(0), steps.inputs[0]
+        if x.size == 0 or source is None or x.dtype.name != "FLOAT32":
+            return
+        n = x.dims[-1]
+        cost = x.size // n * 20 + _vectors(node, steps) * 5
+        steps.may_share()
+        operands = (source, steps.outputs[0], n)
+        steps.call(L2NormF32(), *operands, items=x.size // n, cost_ns=cost)
 
     @staticmethod
     def _scaled(dtype: np.dtype[Any], rows: Array, multiplier: int, shift: int) -> Array:
