@@ -12,7 +12,14 @@ from litejit.codegen import isa as isas
 from litejit.codegen import llvm
 from litejit.codegen.lang import f32
 from litejit.kernels import gemm_f32
-from litejit.kernels.gemm_f32 import GemmF32, Tile, choose_tile, pack_panels, pad_bias
+from litejit.kernels.gemm_f32 import (
+    GemmF32,
+    Tile,
+    TransposePanelsF32,
+    choose_tile,
+    pack_panels,
+    pad_bias,
+)
 
 BY_ISA = pytest.mark.parametrize("isa", HOST_ISAS, ids=lambda isa: isa.name)
 
@@ -93,3 +100,19 @@ def test_padding_of_panels_is_zero():
     assert packed.shape == (1, 2, 4)
     assert packed[..., 3].sum() == 0
     assert gemm_f32.pad_bias(None, 3, 4).tolist() == [0] * 4
+
+
+@BY_ISA
+def test_panels_transposed_at_run_time_are_those_packed_before(isa):
+    lanes = isa.lanes(f32)
+    for n, k in ((1, 1), (lanes + 1, 2 * lanes + 3), (4 * lanes, lanes)):
+        w = np.random.default_rng(4).standard_normal((2, n, k), np.float32)
+        panels = ceil(n / (2 * lanes))
+        packed = np.zeros((2, panels, k, 2 * lanes), np.float32)
+        got = run(
+            TransposePanelsF32(2), w, packed, n, k, k, n * k, packed[0].size, panels,
+            items=2 * panels, isa=isa, cuts=(1,),
+        )[1]  # fmt: skip
+        for batch in range(2):
+            flat = got[batch].transpose(1, 0, 2).reshape(k, -1)[:, :n]
+            assert (flat == w[batch].T).all()

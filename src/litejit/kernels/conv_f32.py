@@ -22,7 +22,8 @@ class ConvF32(KernelSpec):
 
     Arguments: x, w (panels of [kh * kw * c][columns]), bias (whole panels), y, residual,
     scratch and its stride in floats; height, width, channels (of x; `c` of them are read);
-    output height and width, n, channels of y; kernel height, strides (h, w), rows missing on
+    output height and width, n; pitches of y from pixel to pixel, row to row, image to image;
+    kernel height, strides (h, w), rows missing on
     top, columns on the left, dilation of rows; columns that a window spans; taps of a window's
     row, floats from one to the next and how many of each are read; output rows an item, panels
     an item, items across the panels.
@@ -35,14 +36,14 @@ class ConvF32(KernelSpec):
 
     def emit(self, name: str, isa: Isa) -> str:
         """The kernel as LLVM IR."""
-        sizes = ["scratch_stride", "h", "wd", "ch", "oh", "ow", "n", "y_ch", "kh", "sh", "sw"]
-        sizes += ["top", "left", "dh", "span", "taps", "tap_step", "run"]
+        sizes = ["scratch_stride", "h", "wd", "ch", "oh", "ow", "n"]
+        sizes += ["y_pixel", "y_row", "y_image", "kh", "sh", "sw", "top", "left", "dh", "span", "taps", "tap_step", "run"]
         sizes += ["rows", "panels", "across"]
         pointers = dict.fromkeys(("x", "w", "bias", "y", "residual", "scratch"), Ptr(f32))
         fn = Function(name, isa, **pointers, **dict.fromkeys(sizes, i64))
         x, w, bias, y, residual, scratch, scratch_stride = fn.args[:7]
-        h, wd, ch, oh, ow, n, y_ch, kh, sh, sw, top, left, dh = fn.args[7:20]
-        span, taps, tap_step, run, rows, panels, across = fn.args[20:]
+        h, wd, ch, oh, ow, n, y_pixel, y_row, y_image = fn.args[7:16]
+        kh, sh, sw, top, left, dh, span, taps, tap_step, run, rows, panels, across = fn.args[16:]
         outputs, columns = self.tile.rows, self.tile.columns(isa)
         patch, pitch = scratch + fn.worker * scratch_stride, wd * ch
         width = (sw * (outputs - 1) + span) * ch  # of the part of a row that a tile reads
@@ -69,7 +70,7 @@ class ConvF32(KernelSpec):
                         copy_padded(fn, row, patch + ky * width, start, width, pitch, unread)
                     source = outside.choose_pointer(patch, inside)
                     step = outside.choose(width, dh * pitch)
-                    out = ((batch * oh + oy) * ow + ox) * y_ch
+                    out = batch * y_image + oy * y_row + ox * y_pixel
                     with fn.loop(p1, start=p0) as p:
                         panel = w + p * (kh * taps * run * columns)
                         sums = start_sums(fn, self.tile, bias + p * columns)
@@ -80,7 +81,8 @@ class ConvF32(KernelSpec):
                             weights = panel + (ky * taps + tap) * run * columns
                             multiply(fn, sums, sources, weights, run, x_k=1, w_k=columns)
                         at = out + p * columns
-                        store_tile(self, fn, sums, y + at, residual + at, y_ch, n - p * columns)
+                        left_over = n - p * columns
+                        store_tile(self, fn, sums, y + at, residual + at, y_pixel, left_over)
         return fn.ir()
 
 

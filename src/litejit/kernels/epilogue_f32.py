@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeAlias
 
+from litejit.codegen import math
 from litejit.codegen.lang import Function, Value
 
 Epilogue: TypeAlias = "tuple[str, ...]"
@@ -43,6 +44,9 @@ ACTIVATIONS: dict[str, Callable[[Function, Value], Value]] = {
     "relu_n1_to_1": _clamp(-1.0, 1.0),
     "relu_0_to_1": _clamp(0.0, 1.0),
     "hard_swish": _hard_swish,
+    "logistic": lambda _, x: math.logistic(x),
+    "tanh": lambda _, x: math.tanh(x),
+    "elu": lambda _, x: math.elu(x),
 }
 
 

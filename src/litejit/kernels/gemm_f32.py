@@ -38,7 +38,7 @@ class Tile(Record):
 # 512 bits, 7x2 and 7x3 run at the limit (245 to 258 GFLOP/s) as 14x2, 9x3 and 6x4 do, and waste
 # fewer rows; 14x1 is bound by its loads (221).
 _TILES = {
-    32: ((7, 2), (10, 2), (7, 3), (14, 1), (10, 1)),
+    32: ((7, 2), (8, 2), (10, 2), (7, 3), (14, 1), (10, 1)),
     16: ((6, 2), (5, 2), (4, 2), (4, 3), (8, 1), (6, 1)),
 }
 _SMALL_ROWS = 6  # below, a tile as high as the matrix
@@ -95,6 +95,56 @@ def pad_bias(bias: Any, n: int, columns: int) -> F32Array:
     if bias is not None:
         full[:n] = np.asarray(bias, np.float32).reshape(-1)
     return full
+
+
+class TransposePanelsF32(KernelSpec):
+    """[n, k] -> the panels of `pack_panels`, at run time; columns past n repeat the last row.
+
+    Arguments: w, packed, n, k, pitch of rows of w, pitches of batches of w and of packed, panels
+    of a batch. Items: (batch, panel).
+    """
+
+    vectors: int
+
+    def emit(self, name: str, isa: Isa) -> str:
+        """The kernel: squares of lanes x lanes are transposed in registers."""
+        sizes = dict.fromkeys(("n", "k", "w_row", "w_batch", "p_batch", "panels"), i64)
+        fn = Function(name, isa, w=Ptr(f32), packed=Ptr(f32), **sizes)
+        w, packed, n, k, w_row, w_batch, p_batch, panels = fn.args
+        lanes = isa.lanes(f32)
+        columns = lanes * self.vectors
+        whole = k - k % lanes
+        with fn.loop(fn.end, start=fn.begin) as item:
+            batch = item / panels
+            panel = item - batch * panels
+            source, to = w + batch * w_batch, packed + batch * p_batch + panel * k * columns
+            for v in range(self.vectors):
+                first = panel * columns + v * lanes
+                rows = [source + fn.minimum(first + j, n - 1) * w_row for j in range(lanes)]
+                out = to + v * lanes
+                with fn.loop(whole, step=lanes) as i:
+                    square = transpose([row.load(i, lanes=lanes) for row in rows])
+                    for j, line in enumerate(square):
+                        out.store((i + j) * columns, line)
+                with fn.loop(k, start=whole) as i:
+                    for j, row in enumerate(rows):
+                        out[i * columns + j] = row[i]
+        return fn.ir()
+
+
+def transpose(square: list[Value]) -> list[Value]:
+    """Rows of a square to its columns, by swapping ever larger blocks."""
+    size, half = len(square), 1
+    while half < size:
+        following = list(square)
+        low = [j if not j & half else size + j - half for j in range(size)]
+        high = [j + half if not j & half else size + j for j in range(size)]
+        for j in range(size):
+            if not j & half:
+                following[j] = square[j].shuffle(low, square[j + half])
+                following[j + half] = square[j].shuffle(high, square[j + half])
+        square, half = following, half * 2
+    return square
 
 
 class GemmF32(KernelSpec):
