@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from litejit.codegen import cache, isa, linker, llvm
-from litejit.engine import native, runloop
+from litejit.engine import layout, native
 from litejit.engine.native import NativeProgram, Step
 from litejit.errors import InvokeError
 from litejit.record import Record
@@ -337,7 +337,7 @@ def test_a_call_through_ctypes_does_the_same(kernels: dict[object, int], cost_ns
     assert [call() for _ in range(3)] == [0, 0, 0]
     assert counting.is_exact(3)
     program, _ = refusing(kernels, 1 << 48, cost_ns)
-    assert native._call_through_ctypes(program._memory)() == runloop.REFUSED
+    assert native._call_through_ctypes(program._memory)() == layout.REFUSED
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -458,7 +458,7 @@ def test_workers_take_no_signals() -> None:
     told = process("""
 used = counting()
 used.program.run()
-block, tids = used.program._pool.block, tests.native.PoolBlock.TIDS
+block, tids = used.program._pool.block, tests.layout.PoolBlock.TIDS
 for _ in range(1000):
     worker = block.get(tids, "<i")
     if worker: break

@@ -22,15 +22,16 @@ from typing import Any, NamedTuple
 from litejit.codegen import cache as kernels
 from litejit.codegen import isa
 from litejit.codegen.loader import immortal
-from litejit.engine.runloop import (
+from litejit.engine.layout import (
     BUSY,
     CANCELLED,
     FUNCTIONS,
     NOT_STARTED,
     REFUSED,
+    HostBlock,
+    PoolBlock,
     ProgramBlock,
 )
-from litejit.engine.workers import HostBlock, PoolBlock
 from litejit.errors import InvokeError
 from litejit.record import Record
 
@@ -38,6 +39,7 @@ MOST_CHUNKS = 32  # claims of a parallel step are bits of one 32-bit mask
 SHORT_RUN_NS = 50_000  # below, a run keeps the GIL and one thread: both cost more than they give
 _SLICE_NS = 50_000_000  # between two looks for signals
 _SPINS = 2000  # about 50 us, before a thread sleeps
+_SOURCES = ("layout", "runloop", "workers")  # of the run loop
 _STEP = struct.Struct("<QQqii")
 _COST_NS = 100  # unit of a step's cost
 _FULL_MASK = 0xFFFFFFFF << 32
@@ -73,9 +75,9 @@ class RunLoop(Record):
 
     @property
     def key(self) -> str:
-        """Names the text by size and time of its sources, so that a warm start reads neither."""
+        """Names the text by size and time of its sources, so that a warm start imports none."""
         folder = os.path.dirname(os.path.abspath(__file__))
-        stats = [os.stat(f"{folder}/{name}.py") for name in ("runloop", "workers")]
+        stats = [os.stat(f"{folder}/{name}.py") for name in _SOURCES]
         times = " ".join(f"{stat.st_size} {stat.st_mtime_ns}" for stat in stats)
         return f"run loop {self.head} {times}"
 
@@ -121,7 +123,7 @@ class _Runtime:
         self.host = Block(HostBlock.SIZE)
         python, libc = ctypes.pythonapi, None if sys.platform == "win32" else ctypes.CDLL(None)
         self.libc: Any = libc
-        self._clock = _portable_clock()
+        clock = getattr(libc, "clock_gettime", None) or _portable_clock()
         pointers = {
             HostBlock.SAVE_THREAD: python.PyEval_SaveThread,
             HostBlock.RESTORE_THREAD: python.PyEval_RestoreThread,
@@ -129,7 +131,7 @@ class _Runtime:
             HostBlock.CHECK_SIGNALS: python.PyErr_CheckSignals,
             HostBlock.SYSCALL: getattr(libc, "syscall", None),
             HostBlock.GETCPU: getattr(libc, "sched_getcpu", None),
-            HostBlock.CLOCK: getattr(libc, "clock_gettime", self._clock),
+            HostBlock.CLOCK: clock,
         }
         for offset, function in pointers.items():
             self.host.put(offset, "<Q", _address(function))
@@ -140,7 +142,12 @@ class _Runtime:
         self.profile = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p)(
             self.functions["profile"]
         )
-        for thing in (self, self.host.raw, self.definition):  # native threads outlive modules
+        for thing in (
+            self,
+            self.host.raw,
+            self.definition,
+            clock,
+        ):  # native threads outlive modules
             immortal(thing)
 
 

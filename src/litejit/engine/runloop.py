@@ -9,20 +9,18 @@ from __future__ import annotations
 
 from litejit.codegen.isa import Isa
 from litejit.engine import workers
-from litejit.engine.workers import HostBlock, PoolBlock, at, load
+from litejit.engine.layout import (
+    BUSY,
+    CANCELLED,
+    FUNCTIONS,
+    NOT_STARTED,
+    REFUSED,
+    HostBlock,
+    PoolBlock,
+    ProgramBlock,
+)
+from litejit.engine.workers import at, load
 from litejit.errors import CodegenError
-
-
-class ProgramBlock:
-    """Offsets in the block of a program."""
-
-    STEPS, COUNT, POOL, HOST, STATUS, SLICE, ENDED_AT, HELD = range(0, 64, 8)
-    BUSY, STOP = 64, 72  # BUSY: the fork count of the process in which a thread runs it
-    SIZE = 128
-
-
-# results of `enter` and of the Python function around it; -1: a Python exception is set
-DONE, REFUSED, CANCELLED, BUSY, NOT_STARTED = range(5)
 
 _PAUSE = {
     "x86_64": ("declare void @llvm.x86.sse2.pause()", "call void @llvm.x86.sse2.pause()"),
@@ -266,8 +264,6 @@ end:
   ret i64 %answer
 }}
 """
-
-FUNCTIONS = ("enter", "py_run", "profile", "worker")
 
 
 def emit(name: str, isa: Isa, *, head: int) -> str:

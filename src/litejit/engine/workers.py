@@ -16,22 +16,7 @@ A step is 32 bytes: kernel | args | items i64 | chunks i32 (1: serial) | cost i3
 
 from __future__ import annotations
 
-
-class PoolBlock:
-    """Offsets in the block of a pool."""
-
-    TICKET, DONE, CALLER_SLEEPS, STEP, CHUNKS, SLEEPERS, LOCK = 0, 64, 128, 192, 200, 256, 320
-    HOST, SPINS, STARTED, AVOIDED, WORKERS, MASKS, CPUS = 384, 392, 396, 400, 404, 408, 416
-    TIDS = 512
-    SIZE = 512 + 4 * 64
-
-
-class HostBlock:
-    """Offsets in the block of the process."""
-
-    SAVE_THREAD, RESTORE_THREAD, LONG_FROM_INT64, CHECK_SIGNALS = range(0, 32, 8)
-    SYSCALL, GETCPU, CLOCK, CLOCK_ID, FORKS = range(32, 72, 8)
-    SIZE = 128
+from litejit.engine.layout import HostBlock, PoolBlock
 
 
 def at(name: str, base: str, offset: int | str) -> str:
