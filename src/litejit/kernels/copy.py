@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from litejit.codegen.lang import Function, Pointer, Ptr, Type, Value, f32, i8, i32, i64, u8
 from litejit.kernels.base import KernelSpec
 from litejit.kernels.transpose import TransposeSpec, tile_lanes, walk
-from litejit.record import Record
+from litejit.record import Record, replace
 
 if TYPE_CHECKING:
     from litejit.codegen.isa import Isa
@@ -53,6 +53,10 @@ class RowsSpec(KernelSpec):
     (n, source stride, target stride) for each of `outers` loops. An item is `block` rows of the
     n that the innermost loop around the rows counts. With `long`, it is `block` elements of one
     row instead, and n and the strides are not used.
+
+    Where `axes` is not 0, the target is found in the run: a third pointer leads to that many
+    integers of `index_bits`, and arguments at the end are (largest integer, bytes) for each; a
+    larger or negative one is clamped.
     """
 
     itemsize: int
@@ -61,16 +65,26 @@ class RowsSpec(KernelSpec):
     groups: int
     outers: int
     long: bool
+    axes: int = 0
+    index_bits: int = 32
 
     def emit(self, name: str, isa: Isa) -> str:
         """IR text of the kernel."""
         words = ["run", "pitch", "n", "near", "to", "block", "blocks"]
         words += [f"{word}{j}" for j in range(self.outers) for word in ("n_", "s_", "t_")]
-        fn = Function(name, isa, source=Ptr(i8), target=Ptr(i8), **dict.fromkeys(words, i64))
-        source, target, run, pitch, n, near, to, block, blocks, *outer = fn.args
+        words += [f"{word}{j}" for j in range(self.axes) for word in ("room", "step")]
+        start = {"start": Ptr(Type("i", self.index_bits))} if self.axes else {}
+        fn = Function(
+            name, isa, source=Ptr(i8), target=Ptr(i8), **start, **dict.fromkeys(words, i64)
+        )
+        source, target, *rest = fn.args
+        if self.axes:
+            target = _placed(fn, target, rest[0], rest[-2 * self.axes :])
+            rest = rest[1 : -2 * self.axes]
+        run, pitch, n, near, to, block, blocks, *outer = rest
         with fn.loop(fn.end, start=fn.begin) as item:
-            rest, first = item / blocks, item % blocks * block
-            from_, into = walk(rest, outer, source, target)
+            first = item % blocks * block
+            from_, into = walk(item / blocks, outer, source, target)
             if self.long:
                 stop = fn.minimum(first + block, run)
                 self._span(fn, (from_, into, pitch), first, stop)
@@ -137,6 +151,15 @@ class RowsSpec(KernelSpec):
     def _put(self, target: Pointer, at: Value, value: Value) -> None:
         place = target + at * self.itemsize
         place.cast(value.type.scalar).store(0, value, align=1)
+
+
+def _placed(fn: Function, target: Pointer, start: Pointer, axes: list[Value]) -> Pointer:
+    """`target` moved to where the integers at `start` say."""
+    for j in range(len(axes) // 2):
+        room, step = axes[2 * j : 2 * j + 2]
+        at = fn.minimum(fn.maximum(start[j].to(i64), 0), room)
+        target = target + at * step
+    return target
 
 
 def every(parts: list[Value], step: int) -> Value:
@@ -207,6 +230,24 @@ def plan_copy(dims: Sequence[Dim], itemsize: int, isa: Isa) -> CopyPlan:
         if max(n, outer[across][0]) >= lanes:
             return _plan_transpose(outer, across, (n, s), size, lanes)
     return _plan_rows(outer, (n, s), size, isa)
+
+
+def plan_placed_copy(
+    dims: Sequence[Dim], itemsize: int, isa: Isa, *, room: Sequence[int],
+    strides: Sequence[int], index_bits: int,
+) -> CopyPlan:  # fmt: skip
+    """As `plan_copy` for a contiguous source, to a target that moves with integers in memory.
+
+    Integer d, clamped to [0, room[d]], moves the target by strides[d] bytes. The call takes
+    source, target, the address of the integers (of `index_bits`), then the numbers.
+    """
+    plan = plan_copy(dims, itemsize, isa)
+    if not room:
+        room, strides = [0], [0]
+    spec = replace(plan.spec, axes=len(room), index_bits=index_bits)
+    numbers = (*plan.numbers, *chain(*zip(room, strides, strict=True)))
+    moved: CopyPlan = replace(plan, spec=spec, numbers=numbers)
+    return moved
 
 
 def merge(dims: Sequence[Dim], itemsize: int) -> tuple[list[Dim], int]:

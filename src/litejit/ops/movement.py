@@ -159,7 +159,7 @@ class Concatenation(Op):
                 copy_box(steps, target, input_of(steps, j), box, size)
             elif t.size:
                 run = math.prod(dims[axis:])
-                extra = (run, math.prod(y.dims[axis:]), *rescale, float(y.zero_point))
+                extra = (run, math.prod(y.dims[axis:]), *rescale, y.zero_point)
                 rows, cost_ns = t.size // run, 0.15 * t.size
                 source = input_of(steps, j)
                 steps.call(RESCALE, source, target, *extra, items=rows, cost_ns=cost_ns)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from litejit.kernels.copy import plan_placed_copy
 from litejit.model.options.shape import (
     DynamicUpdateSliceOptions,
     SliceOptions,
@@ -61,6 +62,8 @@ def _part(steps: Lowering, node: Node, output: int, cuts: list[_Cut]) -> None:
     position = _data_position(node)
     if whole:
         steps.alias(output, position)
+        return
+    if not all(cut.count for cut in cuts):
         return
     to = row_strides([cut.count for cut in cuts], size)
     box = [(cut.count, s * cut.step, t) for cut, s, t in zip(cuts, strides, to, strict=True)]
@@ -239,7 +242,7 @@ class _SplitOp(Op):
         return tuple(np.split(x, np.cumsum(lengths)[:-1].tolist(), axis=along))
 
     def _lower(self, node: Node, steps: Lowering, x: TensorType, axis: TensorType) -> None:
-        if axis.value is None or not lowers(x, *node.outputs):
+        if axis.value is None or not lowers(x) or any(t is None for t in node.outputs):
             return
         along = wrap_axis(numbers(axis.value)[0], x.rank, node.require)
         start = 0
@@ -386,3 +389,22 @@ class DynamicUpdateSlice(Op):
         key = tuple(slice(at, at + m) for at, m in zip(firsts, update.shape, strict=True))
         y[key] = update
         return y
+
+    def lower(self, node: Node, steps: Lowering) -> None:
+        x, update = node.input(0), node.input(1)
+        if not lowers(x) or update.shape is None:
+            return
+        size, target = x.dtype.itemsize, steps.outputs[0]
+        strides = row_strides(x.dims, size)
+        steps.may_share()
+        whole = list(zip(x.dims, strides, strides, strict=True))
+        copy_box(steps, target, input_of(steps, 0), whole, size)
+        if not update.size:
+            return
+        box = list(zip(update.dims, row_strides(update.dims, size), strides, strict=True))
+        room = [n - m for n, m in zip(x.dims, update.dims, strict=True)]
+        bits = node.input(2).dtype.bits
+        plan = plan_placed_copy(box, size, steps.isa, room=room, strides=strides, index_bits=bits)
+        source, start = input_of(steps, 1), input_of(steps, 2)
+        extra, items, cost_ns = plan.numbers, plan.items, plan.cost_ns
+        steps.call(plan.spec, source, target, start, *extra, items=items, cost_ns=cost_ns)

@@ -244,11 +244,9 @@ class BatchToSpaceND(_BatchOp):
         order = [k, *[axis for d in range(k) for axis in (k + 1 + d, d)], 2 * k + 1]
         whole = [n * b for n, b in zip(x.shape[1:-1], sizes, strict=True)]
         y: Array = parts.transpose(order).reshape(shape[0], *whole, shape[-1])
-        inside = [
-            slice(before, before + n) for (before, _), n in zip(pads, shape[1:-1], strict=True)
-        ]
-        cropped: Array = y[(slice(None), *inside)]
-        return cropped
+        for axis, (n, (before, _)) in enumerate(zip(shape[1:-1], pads, strict=True), start=1):
+            y = y.take(range(before, before + n), axis=axis)
+        return y
 
     def lower(self, node: Node, steps: Lowering) -> None:
         x, y = node.input(0), node.output()
