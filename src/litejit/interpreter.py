@@ -14,7 +14,7 @@ import numpy as np
 from litejit import settings
 from litejit.codegen.isa import Isa
 from litejit.details import op_details, tensor_details, value_of
-from litejit.engine.runner import LoadedModel, SubgraphRunner
+from litejit.engine.runner import LoadedModel, SubgraphRunner, make_runners
 from litejit.errors import InvokeError, PrepareError
 from litejit.model import read_model
 from litejit.ops.resolver import BuiltinOpResolver
@@ -94,13 +94,10 @@ class Interpreter:
         isa = None if resolver_type is OpResolverType.BUILTIN_REF else _isa()
         self._interpreter = NativeMemory()
         self._delegates = list(experimental_delegates or ())
-        self._runners = [
-            SubgraphRunner(
-                self._loaded, index, self._resolver, isa=isa, threads=num_threads or 1,
-                preserve_all=bool(experimental_preserve_all_tensors),
-            )
-            for index in range(len(model.subgraphs))
-        ]  # fmt: skip
+        self._runners = make_runners(
+            self._loaded, self._resolver, isa=isa, threads=num_threads or 1,
+            preserve_all=bool(experimental_preserve_all_tensors),
+        )  # fmt: skip
         self._runner = self._runners[0]
         self._signature_defs = self._get_full_signature_list()
 

@@ -447,7 +447,8 @@ class Function:
     def reduce(self, word: str, a: Value) -> Value:
         """All lanes in one: 'add', 'max', 'min' ('add' of floats keeps lane order free)."""
         if word == "add" and a.type.is_float:
-            name, start = f"llvm.vector.reduce.fadd.{a.type.suffix}", self.const(-0.0, a.type.scalar)
+            name = f"llvm.vector.reduce.fadd.{a.type.suffix}"
+            start = self.const(-0.0, a.type.scalar)
             self.declare(name, str(a.type.scalar), str(a.type.scalar), str(a.type))
             inside = f"{start.type} {start.ref}, {a.type} {a.ref}"
             return self.emit(a.type.scalar, f"call reassoc {a.type.scalar} @{name}({inside})")

@@ -12,6 +12,7 @@ from litejit.engine.graph import Graph, run_reference
 from litejit.errors import InvokeError, LitejitError, ModelError, PrepareError
 from litejit.model import BUILTIN_NAMES, Model, Operator, Subgraph, constant_array
 from litejit.ops.base import Node, Op
+from litejit.ops.session import Session
 from litejit.record import Record, replace
 from litejit.types import TensorType
 
@@ -84,6 +85,7 @@ def prepare(
     *,
     inputs: Iterable[int],
     keep: frozenset[int],
+    session: Session,
     start: int = 0,
 ) -> Graph:
     """Infer from operator `start` on, until a shape is needed that depends on data.
@@ -96,7 +98,7 @@ def prepare(
     nodes: list[Node] = []
     stop = start
     for stop in range(start, len(operators)):  # noqa: B007 - read after the loop
-        node = make_node(stop, operators[stop], types)
+        node = make_node(stop, operators[stop], types, session)
         if any(t is not None and t.shape is None for t in node.inputs):
             break
         _check_operands(node, known)
@@ -110,7 +112,9 @@ def prepare(
     return Graph(tuple(nodes), types, inputs, subgraph.outputs, keep, stop)
 
 
-def make_node(index: int, resolved: ResolvedOperator, types: dict[int, TensorType]) -> Node:
+def make_node(
+    index: int, resolved: ResolvedOperator, types: dict[int, TensorType], session: Session
+) -> Node:
     """The node of one operator, with the types known so far."""
     name, op = resolved.name, resolved.op
     if op is None:
@@ -125,6 +129,7 @@ def make_node(index: int, resolved: ResolvedOperator, types: dict[int, TensorTyp
         inputs=tuple(types[i] if i >= 0 else None for i in operator.inputs),
         outputs=tuple(types[i] if i >= 0 else None for i in operator.outputs),
         intermediates=tuple(types[i] for i in operator.intermediates if i >= 0),
+        session=session,
     )
 
 
@@ -203,11 +208,11 @@ def _check_result(node: Node, declared: TensorType | None, found: TensorType) ->
 def _fold(node: Node, types: dict[int, TensorType]) -> bool:
     """Replace a node whose result is known already by constants."""
     outputs = [t for t in node.outputs if t is not None]
-    if all(t.is_constant for t in outputs):
+    if outputs and all(t.is_constant for t in outputs):
         types.update({t.index: t for t in outputs})
         return True
     operands = [t for t in node.inputs if t is not None]
-    if not node.op.is_pure or not operands or not all(t.is_constant for t in operands):
+    if not node.op.is_pure or not outputs or not operands or not all(t.is_constant for t in operands):
         return False
     try:
         with np.errstate(all="ignore"):

@@ -10,11 +10,12 @@ import numpy as np
 from litejit import settings
 from litejit.codegen.isa import Isa
 from litejit.engine import budget
+from litejit.engine.calls import EngineSession, check_calls
 from litejit.engine.graph import Graph
 from litejit.engine.link import link
 from litejit.engine.lower import ConstantStore, lower
 from litejit.engine.plan import plan_memory
-from litejit.engine.prepare import declared_types, prepare, resolve
+from litejit.engine.prepare import ResolvedOperator, declared_types, prepare, resolve
 from litejit.engine.program import Program
 from litejit.engine.rewrite import rewrite
 from litejit.errors import InvokeError
@@ -34,6 +35,24 @@ class LoadedModel:
     def __init__(self, model: Model) -> None:
         self.model = model
         self.stores = [ConstantStore() for _ in model.subgraphs]
+
+
+def make_runners(
+    loaded: LoadedModel, resolver: OpResolver, *, isa: Isa | None, threads: int, preserve_all: bool
+) -> list[SubgraphRunner]:
+    """The runners of all subgraphs of one interpreter; they share its state."""
+    model = loaded.model
+    operators = [resolve(model, subgraph, resolver) for subgraph in model.subgraphs]
+
+    def make(index: int, session: EngineSession) -> SubgraphRunner:
+        return SubgraphRunner(
+            loaded, index, operators[index], session,
+            isa=isa, threads=threads, preserve_all=preserve_all,
+        )  # fmt: skip
+
+    session = EngineSession(make)
+    session.check = lambda: check_calls(operators)
+    return [make(index, session) for index in range(len(model.subgraphs))]
 
 
 class Section:
@@ -61,7 +80,8 @@ class SubgraphRunner:
         self,
         loaded: LoadedModel,
         index: int,
-        resolver: OpResolver,
+        operators: list[ResolvedOperator],
+        session: EngineSession,
         *,
         isa: Isa | None,
         threads: int,
@@ -69,12 +89,15 @@ class SubgraphRunner:
     ) -> None:
         model = loaded.model
         self.subgraph = model.subgraphs[index]
-        self.operators = resolve(model, self.subgraph, resolver)
+        self.operators, self.session = operators, session
         self.types = declared_types(model, index)
         self.declared = self.types
         self.isa, self.threads, self.preserve_all = isa, threads, preserve_all
         self.store = loaded.stores[index]
         self.ready = False
+        self.has_state = any(t.is_variable for t in self.types.values()) or any(
+            r.op is not None and not r.op.is_pure for r in operators
+        )
         self.variables: dict[int, Array] = {}
         self.sections: list[Section] = []
         self._shapes: dict[int, tuple[int, ...]] = {}
@@ -92,6 +115,7 @@ class SubgraphRunner:
         if self.ready:
             return
         check_graph(self.subgraph)
+        self.session.check()
         types = dict(self.declared)
         for index, shape in self._shapes.items():
             types[index] = types[index].with_shape(shape)
@@ -114,8 +138,9 @@ class SubgraphRunner:
     ) -> Section:
         outputs = frozenset(i for i in self.subgraph.outputs if i >= 0)
         graph = prepare(
-            self.subgraph, self.operators, types, inputs=inputs, keep=outputs, start=start
-        )
+            self.subgraph, self.operators, types,
+            inputs=inputs, keep=outputs, session=self.session, start=start,
+        )  # fmt: skip
         graph = rewrite(graph, self._kept(graph, outputs), fuse=not self.preserve_all)
         lowered = lower(graph, isa=self.isa, store=self.store, threads=self.threads)
         plan = plan_memory(lowered.requests)
@@ -138,15 +163,17 @@ class SubgraphRunner:
         """Run the graph once."""
         if not self.ready:
             raise InvokeError("Invoke called on model that is not ready.")
-        if not self.variables:
+        if not self.has_state:
             self._run()
             return
         before = {index: array.copy() for index, array in self.variables.items()}
+        shared = self.session.snapshot()
         try:
             self._run()
         except BaseException:
             for index, array in before.items():
                 self.variables[index][...] = array
+            self.session.restore(shared)
             raise
 
     def _run(self) -> None:

@@ -9,6 +9,7 @@ from litejit.codegen.isa import Isa
 from litejit.errors import InvokeError, PrepareError
 from litejit.kernels.base import KernelSpec
 from litejit.model import Operator
+from litejit.ops.session import Session
 from litejit.record import Record, replace
 from litejit.types import Array, DType, TensorType
 
@@ -34,6 +35,7 @@ class Node(Record):
     outputs: tuple[TensorType | None, ...]
     chain: tuple[Node, ...] = ()
     intermediates: tuple[TensorType, ...] = ()
+    session: Session | None = None
 
     __hash__ = object.__hash__
 
@@ -190,6 +192,10 @@ class Op:
     def decode_options(self, operator: Operator, who: str) -> Any:
         """Read the options from the file; ModelError where they are of another kind."""
         return None if self.options is None else operator.read_options(self.options)
+
+    def called(self, options: Any) -> tuple[int, ...]:
+        """Numbers of the subgraphs that a node with these options may run."""
+        return ()
 
     def infer(self, node: Node) -> Types:
         """Check the operands and return the types of the outputs: the only shape rule.
