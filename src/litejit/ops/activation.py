@@ -17,7 +17,7 @@ from litejit.ops.arithmetic import scale_log2
 from litejit.ops.base import Lowering, Node, builtin
 from litejit.ops.broadcast import broadcast_shape
 from litejit.ops.elementwise import Binary, Unary, require_scales, require_symmetric
-from litejit.types import BF16, F16, F32, I8, I16, U8, Array, TensorType
+from litejit.types import BF16, F16, F32, I8, I16, U8, Array, DType, TensorType
 
 _mbqm = fixedpoint.multiply_by_quantized_multiplier
 

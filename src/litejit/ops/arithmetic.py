@@ -300,8 +300,7 @@ class Div(Binary):
         high_mul = fixedpoint.saturating_rounding_doubling_high_mul
         quotient = high_mul(numerator << headroom, inverse)
         m, shift = fixedpoint.quantize_multiplier(self.multiplier(node))
-        right = np.clip(over + headroom - shift, 0, 62)
-        result = fixedpoint.rounding_divide_by_pot(high_mul(quotient, m), right)
+        result = _shift_right(high_mul(quotient, m), over + headroom - shift)
         y = node.output(0)
         low, high = fixedpoint.activation_range(y, int(node.options.activation))
         return np.clip(result + y.zero_point, low, high)
@@ -310,6 +309,16 @@ class Div(Binary):
         """Floats only: integers are checked while they are divided."""
         if node.input(0).dtype == F32:
             super().lower(node, steps)
+
+
+def _shift_right(x: Array, count: Array) -> Array:
+    """round(x / 2**count), ties away from 0; a count above 31 acts as LiteRT's code does on CPUs.
+
+    There the shift takes the count's five low bits, and the rounding adds 1 to all x >= 0:
+    numerators near 0 give codes far off, in the reference kernel as here.
+    """
+    near = fixedpoint.rounding_divide_by_pot(x, np.clip(count, 0, 31))
+    return np.where(count > 31, (x >> (count & 31)) + (x >= 0), near)
 
 
 class _Extreme(Binary):

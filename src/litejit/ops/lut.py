@@ -24,9 +24,9 @@ def round_away(x: Array) -> Array:
     return np.where(step, whole + np.copysign(x.dtype.type(1), x), whole)
 
 
-def to_integer(x: Array, low: int, high: int) -> Array:
-    """Floats as int64 in [low, high]; NaN is what x86 makes of it, the smallest."""
-    return np.clip(np.nan_to_num(x, nan=-np.inf), low, high).astype(np.int64)
+def to_integer(x: Array, low: int, high: int, *, nan: int) -> Array:
+    """Floats as int64, clamped to [low, high]; NaN becomes `nan`."""
+    return np.clip(np.where(np.isnan(x), x.dtype.type(nan), x), low, high).astype(np.int64)
 
 
 def codes_of(dtype: np.dtype[Any]) -> Array:
@@ -42,7 +42,7 @@ def quantized_transform(node: Node, transform: Transform, x: Array) -> Array:
     real = np.asarray(transform(np.float32(source.scale) * centred), np.float32)
     inverse = np.float32(1) / np.float32(target.scale)
     rescaled = round_away(real * inverse) + np.float32(target.zero_point)
-    return to_integer(np.trunc(rescaled), info.min, info.max)
+    return to_integer(np.trunc(rescaled), info.min, info.max, nan=int(info.min))
 
 
 def interpolation_table(node: Node, transform: Transform) -> Array:
@@ -62,7 +62,7 @@ def interpolation_table(node: Node, transform: Transform) -> Array:
     interpolated = round_away((edges[1:] * inverse + sample) / f(2))
     bias = round_away((interpolated - round_away(middle * inverse)) / f(2))
     table = np.concatenate([sample - bias, round_away(last * inverse)])
-    return to_integer(table, -32768, 32767).astype(np.int16)
+    return to_integer(table, -32768, 32767, nan=0).astype(np.int16)
 
 
 def interpolate(table: Array, x: Array) -> Array:

@@ -96,7 +96,7 @@ def _root(node: Node, x: Array) -> Array:
     node.check((real >= 0).all(), "the square root of a negative number")
     code = np.trunc(np.sqrt(real) / np.float32(target.scale))
     low, high = fixedpoint.type_range(target.dtype)
-    whole = lut.to_integer(code, -(2**31), 2**31 - 1)
+    whole = lut.to_integer(code, -(2**31), 2**31 - 1, nan=0)
     return np.clip(whole + target.zero_point, low, high)
 
 
