@@ -220,8 +220,6 @@ class _Encoder:
 
     def key(self, key: str) -> _Slot:
         """Append a key, once."""
-        if not isinstance(key, str) or "\0" in key:
-            raise TypeError(f"a FlexBuffer cannot have the key {key!r}")
         if key not in self.keys:
             self.keys[key] = KEY, len(self.out), 1
             self.out += key.encode() + b"\0"
@@ -240,6 +238,9 @@ class _Encoder:
 
     def map(self, values: dict[str, Any]) -> _Slot:
         """Append a map; readers search its keys, so they are sorted by their bytes."""
+        for key in values:
+            if not isinstance(key, str) or "\0" in key:
+                raise TypeError(f"a FlexBuffer cannot have the key {key!r}")
         names = sorted(values, key=str.encode)
         keys = [self.key(name) for name in names]
         slots = [self.slot(values[name]) for name in names]

@@ -111,7 +111,9 @@ def _quantization_fault(
     if extra is not None and extra.details in _MANY:
         return _details_fault(quantization, extra.axes, extra.details, rank, tensors)
     scales, zero_points = len(quantization.scales), len(quantization.zero_points)
-    if scales and not zero_points:
+    if not scales:
+        return ""
+    if not zero_points:
         return "Quantization parameters has non-null scale but null zero_point."
     if scales != zero_points:
         return (
@@ -232,14 +234,17 @@ def _verify_signatures(model: Model) -> None:
                 )
 
 
-def check_graph(graph: Subgraph, codes: Sequence[OperatorCode] | None = None) -> None:
+def check_graph(graph: Subgraph, model: Model | None = None) -> None:
     """Check the tensor numbers of a graph, and that each value is written once, before it is read.
 
     LiteRT checks, at allocation, that numbers are in range and that no builtin operator writes
-    its own input; it runs graphs that read what nobody wrote. `codes` are the model's operator
-    codes: a custom operator may write its own input. Raises PrepareError.
+    its own input; it runs graphs that read what nobody wrote. `model` tells which operators are
+    custom ones, which may write their own input, and which buffers hold data: without it, all
+    operators count as builtin, and all tensors with a buffer as constants that may be written.
+    Raises PrepareError.
     """
     tensors = len(graph.tensors)
+    codes = None if model is None else model.operator_codes
     names = _names(graph, codes)
     _check_numbers("inputs", graph.inputs, tensors, "graph", optional=False)
     _check_numbers("outputs", graph.outputs, tensors, "graph", optional=False)
@@ -250,7 +255,7 @@ def check_graph(graph: Subgraph, codes: Sequence[OperatorCode] | None = None) ->
         _check_numbers("node intermediates", operator.intermediates, tensors, names[place])
         if not custom:
             _check_overlap(operator, names[place])
-    _check_order(graph, names)
+    _check_order(graph, names, None if model is None else _with_data(graph, model))
 
 
 _INCONSISTENT = "AllocateTensors() called on inconsistent model."
@@ -288,19 +293,30 @@ def _check_overlap(operator: Operator, who: str) -> None:
             )
 
 
-def _check_order(graph: Subgraph, names: list[str]) -> None:
+def _with_data(graph: Subgraph, model: Model) -> set[int]:
+    """The tensors of a graph that are constants."""
+    buffers = model.buffers or ()
+    return {
+        number
+        for number, tensor in enumerate(graph.tensors)
+        if tensor.external_buffer or (tensor.buffer and buffers[tensor.buffer].data is not None)
+    }
+
+
+def _check_order(graph: Subgraph, names: list[str], constants: set[int] | None) -> None:
     """Check that each value is written once, by an operator or from outside, before it is read."""
-    known = bytearray(len(graph.tensors))
     writer: dict[int, str] = {}
-    for number, tensor in enumerate(graph.tensors):
-        if tensor.buffer or tensor.is_variable or tensor.external_buffer:
-            known[number] = 1
-    for number in graph.inputs:
-        known[number] = 1
-        writer[number] = "the caller"
+    if constants is None:
+        known = {n for n, t in enumerate(graph.tensors) if t.buffer or t.external_buffer}
+    else:
+        known = set(constants)
+        writer = dict.fromkeys(constants, "the file: it is a constant")
+    writer.update((number, "the caller: it is an input") for number in graph.inputs)
+    known.update(graph.inputs)
+    known.update(number for number, tensor in enumerate(graph.tensors) if tensor.is_variable)
     for place, operator in enumerate(graph.operators):
         for number in operator.inputs:
-            if number >= 0 and not known[number]:
+            if number >= 0 and number not in known:
                 raise PrepareError(
                     f"{names[place]}: tensor {number} {graph.tensors[number].name!r} is read "
                     f"before anything has written it"
@@ -311,7 +327,7 @@ def _check_order(graph: Subgraph, names: list[str]) -> None:
             if number in writer:
                 raise PrepareError(
                     f"{names[place]}: tensor {number} {graph.tensors[number].name!r} is written "
-                    f"by {writer[number]} already"
+                    f"already by {writer[number]}"
                 )
             writer[number] = names[place]
-            known[number] = 1
+            known.add(number)

@@ -202,18 +202,34 @@ class Output:
             struct.pack_into("<I", self.data, place, node.emit(self) - place)
 
 
+# (table, field of the offset, field of the size, data)
+Behind = tuple[TableNode, str, str, Bytes]
+
+
 def write_model(model: Model) -> bytes:
     """Return the bytes of a .tflite file that says what `model` says.
 
     Constants go behind the FlatBuffer where their record says so, and all of them where the file
     would pass 2 GB. Raises ValueError for options that the schema does not know.
     """
+    behind: list[Behind] = []
+    out = Output()
+    out.finish(_root(model, behind), schema.IDENTIFIER)
+    for node, offset, size, data in behind:
+        out.pad(BUFFER_ALIGNMENT)
+        struct.pack_into("<Q", out.data, node.places[offset], len(out.data))
+        if len(data):
+            struct.pack_into("<Q", out.data, node.places[size], len(data))
+        out.data += data
+    return bytes(out.data)
+
+
+def _root(model: Model, behind: list[Behind]) -> TableNode:
+    """The model's table; what goes behind the FlatBuffer is noted in `behind`."""
     buffers = model.buffers or ()
     total = sum(len(buffer.data) for buffer in buffers if buffer.data is not None)
     all_behind = total > LARGEST_INSIDE
-    behind: list[tuple[TableNode, str, str, Bytes]] = []
-    out = Output()
-    root = TableNode(
+    return TableNode(
         schema.ModelTable,
         version=model.version,
         operator_codes=Tables(
@@ -242,14 +258,6 @@ def write_model(model: Model) -> bytes:
             for entry in model.external_buffers
         ),
     )
-    out.finish(root, schema.IDENTIFIER)
-    for node, offset, size, data in behind:
-        out.pad(BUFFER_ALIGNMENT)
-        struct.pack_into("<Q", out.data, node.places[offset], len(out.data))
-        if len(data):
-            struct.pack_into("<Q", out.data, node.places[size], len(data))
-        out.data += data
-    return bytes(out.data)
 
 
 def _node(form: str, value: Any) -> Node | None:
@@ -283,7 +291,7 @@ def _operator_code(code: int, custom_code: str | None, version: int) -> TableNod
     )
 
 
-def _subgraph(graph: Subgraph, behind: list[tuple[TableNode, str, str, Bytes]]) -> TableNode:
+def _subgraph(graph: Subgraph, behind: list[Behind]) -> TableNode:
     return TableNode(
         schema.SubGraphTable,
         tensors=Tables(_tensor(tensor) for tensor in graph.tensors),
@@ -403,7 +411,7 @@ def _options(options: OptionsRef) -> tuple[int, TableNode | None]:
     return options.type, TableNode.of(options.table)
 
 
-def _operator(operator: Operator, behind: list[tuple[TableNode, str, str, Bytes]]) -> TableNode:
+def _operator(operator: Operator, behind: list[Behind]) -> TableNode:
     kind, options = _options(operator.options)
     kind_2, options_2 = _options(operator.options_2)
     values: dict[str, Any] = {}
@@ -434,9 +442,7 @@ def _operator(operator: Operator, behind: list[tuple[TableNode, str, str, Bytes]
     return node
 
 
-def _buffer(
-    buffer: Buffer, all_behind: bool, behind: list[tuple[TableNode, str, str, Bytes]]
-) -> TableNode:
+def _buffer(buffer: Buffer, all_behind: bool, behind: list[Behind]) -> TableNode:
     if buffer.data is None:
         return TableNode(schema.BufferTable)
     if not (buffer.behind or all_behind):
