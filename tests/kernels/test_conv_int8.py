@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from tests.kernels import oracle_int8 as oracle
+from tests.kernels.harness import HOST_ISAS, run
 
 from litejit.codegen import llvm
 from litejit.codegen.isa import ISAS, host
@@ -11,8 +13,6 @@ from litejit.codegen.lang import i32
 from litejit.kernels import epilogue_int8 as ep
 from litejit.kernels import packing_int8 as packing
 from litejit.kernels.conv_int8 import ConvSpec
-from tests.kernels import oracle_int8 as oracle
-from tests.kernels.harness import HOST_ISAS, run
 
 BYTE = {False: np.int8, True: np.uint8}
 NAMES = [isa.name for isa in HOST_ISAS]
@@ -56,15 +56,16 @@ class Layer:
         panels = len(order) // lanes // spec.vectors
         ih, iw = image or (1, 1)
         self.panels = panels
-        self.shape = (depth, self.m, max(n - lanes, 0), k, n, panels, 1, *window, *dilation,
-                      *stride, *pad, ih, iw, out[1] if out else 1, taps * 128)  # fmt: skip
+        out_w = out[1] if out else 1
+        self.shape = (depth, self.m, max(n - lanes, 0), k, n, out_w * n, panels, 1, *window,
+                      *dilation, *stride, *pad, ih, iw, out_w, (taps + 1) * 128)  # fmt: skip
         self.fixed = (self.weights, channels, ones, np.full(depth, s.input_zero, s.dtype),
-                      np.zeros(taps * 16, np.int64))  # fmt: skip
+                      np.zeros((taps + 1) * 16, np.int64))  # fmt: skip
         self.common, self.spec, self.isa, self.n = shared, spec, isa, n
 
     def run(self, other=0, table=0, group=1, cuts=()):
         y = np.zeros((self.m, self.n), self.scaling.dtype)
-        shape = [*self.shape[:6], group, *self.shape[7:]]
+        shape = [*self.shape[:7], group, *self.shape[8:]]
         tiles = -(-self.m // self.spec.rows)
         items = tiles * -(-self.panels // group)
         return run(self.spec, self.x, *self.fixed, y, self.common, other, table, *shape,

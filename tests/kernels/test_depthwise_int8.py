@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from tests.kernels import oracle_int8 as oracle
+from tests.kernels.harness import HOST_ISAS, run
 
 from litejit.codegen import llvm
 from litejit.codegen.isa import ISAS
 from litejit.codegen.lang import i32
 from litejit.kernels import depthwise_int8 as dw
 from litejit.kernels import epilogue_int8 as ep
-from tests.kernels import oracle_int8 as oracle
-from tests.kernels.harness import HOST_ISAS, run
 
 
 class Layer:
@@ -25,14 +25,14 @@ class Layer:
         self.x = rng.integers(s.low, s.high + 1, (*image, channels)).astype(s.dtype)
         limit = (-255, 255) if spec.split else (-128, 128)
         w = rng.integers(*limit, (*taps, channels))
-        order = dw.channel_order(spec, channels, lanes)
+        order = dw.channel_order(channels, lanes)
         moved = oracle.moved_by(isa, unsigned=spec.unsigned)
         block = oracle.channel_block(lanes, order, spec.epilogue, s, w.sum((0, 1)), moved)
         columns = (out[1] - 1) * stride[1] + (taps[1] - 1) * dilation[1] + 1
         size = columns * spec.column_bytes(lanes)
         padding = np.full(image[1] * channels + 64, s.input_zero, s.dtype)
         common = ep.common_constants(lanes, s.low, s.high)
-        blocks = len(dw.block_starts(spec, channels, lanes))
+        blocks = len(dw.block_starts(channels, lanes))
         rows = oracle.conv_windows(self.x, s.input_zero, *taps, stride, dilation, pad, out)
         weights = w.reshape(-1, 1, channels)
         acc = ((rows - s.input_zero) * weights).sum(0) + s.bias
@@ -52,9 +52,8 @@ class Layer:
 def spec_for(isa, channels, taps, *, unsigned=False, **fields):
     lanes = isa.lanes(i32)
     narrow = channels if channels < lanes else 0
-    vectors = 2 if channels >= 2 * lanes else 1
     epilogue = ep.Epilogue("u64", unsigned, narrow=narrow)
-    return dw.DepthwiseSpec(*taps, epilogue, vectors=vectors, unsigned=unsigned, **fields)
+    return dw.DepthwiseSpec(*taps, epilogue, unsigned=unsigned, **fields)
 
 
 NAMES = [isa.name for isa in HOST_ISAS]

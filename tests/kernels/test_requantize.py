@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from tests.kernels.harness import HOST_ISAS, run
 
 from litejit.codegen.isa import ISAS, Isa
 from litejit.codegen.lang import Function, Ptr, i8, i32, i64
 from litejit.kernels import requantize
 from litejit.kernels.base import KernelSpec
-from tests.kernels.harness import HOST_ISAS, run
 
 
 class RescaleSpec(KernelSpec):

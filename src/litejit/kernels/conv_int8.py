@@ -6,8 +6,9 @@ carries the difference and the zero point. `packing_int8` makes the weights.
 Two ways to find the rows of a:
 - "rows": row m starts at x + m * pitch (1x1 convolution, matrix product);
 - "taps": row m is one piece of x for each (ky, kx) of the window. The kernel makes a table of
-  offsets [tap][row of the tile] for each tile, in private scratch; a tap outside the image
-  points at zero-point bytes. No copy of the image is made.
+  offsets [tap][row of the tile] for each tile, in private scratch ((taps + 1) * 128 bytes); a
+  tap outside the image points at zero-point bytes. No copy of the image is made. Output pixels
+  may lie apart (`out_line`, `out_pitch` bytes): transposed convolutions write phases.
 
 One work item is a tile of rows with `group` consecutive panels of channels; panels are the outer
 order. Rows past the end repeat the last row, the last vector of channels overlaps the one
@@ -16,14 +17,17 @@ before: nothing is masked, and equal bytes are written twice.
 
 from __future__ import annotations
 
+from typing import Any
+
 from litejit.codegen.isa import Isa
-from litejit.codegen.lang import Function, Pointer, Ptr, Value, f32, i8, i32, i64, u8, u32
+from litejit.codegen.lang import Function, Pointer, Ptr, Type, Value, f32, i8, i32, i64, u8, u32
 from litejit.kernels.base import KernelSpec
 from litejit.kernels.epilogue_int8 import ARGUMENTS, Emitter, Epilogue
+from litejit.kernels.requantize import halves
 
 TABLE_LANES = 16  # most rows of a tile; the width of a row of the table of offsets
 _SHAPE = (
-    *("depth", "rows", "last_column", "pitch", "out_pitch", "panels", "group"),
+    *("depth", "rows", "last_column", "pitch", "out_pitch", "out_line", "panels", "group"),
     *("taps_y", "taps_x", "step_y", "step_x", "stride_y", "stride_x", "pad_y", "pad_x"),
     *("height", "width", "out_width", "scratch_stride"),
 )
@@ -62,11 +66,11 @@ class _Conv:
 
     def __init__(self, spec: ConvSpec, name: str, isa: Isa) -> None:
         self.spec, self.isa, self.lanes = spec, isa, isa.lanes(i32)
-        bytes_of = {n: Ptr(i8) for n in ("x", "weights", "channels", "ones", "padding")}
-        shape = dict.fromkeys(_SHAPE, i64)
-        pointers = {**bytes_of, "scratch": Ptr(i64), "y": Ptr(i8), **ARGUMENTS}
-        self.fn = Function(name, isa, **pointers, **shape)
-        self.arg = dict(zip(ARGUMENT_NAMES, self.fn.args, strict=True))
+        kinds: dict[str, Type | Ptr] = {n: Ptr(i8) for n in ARGUMENT_NAMES[:7]}
+        kinds.update(ARGUMENTS)
+        kinds.update(dict.fromkeys(_SHAPE, i64))
+        self.fn = Function(name, isa, **kinds)
+        self.arg: dict[str, Any] = dict(zip(ARGUMENT_NAMES, self.fn.args, strict=True))
         if spec.depth:
             self.arg["depth"] = self.fn.const(spec.depth, i64)
         self.flips = spec.unsigned != isa.dot_is_unsigned
@@ -102,7 +106,9 @@ class _Conv:
         self._accumulate(index, weights, taps, [*acc, sums])
         self._store(row, panel, blocks, acc, sums)
 
-    def _accumulate(self, index: list[Value], weights: Pointer, taps: Value, acc: list) -> None:
+    def _accumulate(
+        self, index: list[Value], weights: Pointer, taps: Value, acc: list[Any]
+    ) -> None:
         fn, arg, spec = self.fn, self.arg, self.spec
         if not spec.taps:
             starts = [arg["x"] + r * arg["pitch"] for r in index]
@@ -114,18 +120,17 @@ class _Conv:
             at = weights + tap * arg["depth"] * (self.panel // 4)
             self._products(starts, at, arg["ones"], acc)
 
-    def _products(self, a: list[Pointer], weights: Pointer, ones: Pointer, acc: list) -> None:
+    def _products(self, a: list[Pointer], weights: Pointer, ones: Pointer, acc: list[Any]) -> None:
         """Add the products of `depth` bytes of every row."""
         step = 4 * self.spec.chains
         if self.spec.depth and self.spec.depth <= 4 * step:
             for k in range(0, self.spec.depth, step):
-                at = self.fn.const(k, i64)
-                self._step([p + k for p in a], weights + k * (self.panel // 4), ones + at, acc)
+                self._step([p + k for p in a], weights + k * (self.panel // 4), ones + k, acc)
             return
-        with self.fn.loop(self.arg["depth"], step=step, carry=acc, nonempty=True) as k:
-            self._step([p + k for p in a], weights + k * (self.panel // 4), ones + k, acc)
+        with self.fn.loop(self.arg["depth"], step=step, carry=acc, nonempty=True) as at:
+            self._step([p + at for p in a], weights + at * (self.panel // 4), ones + at, acc)
 
-    def _step(self, a: list[Pointer], weights: Pointer, ones: Pointer, acc: list) -> None:
+    def _step(self, a: list[Pointer], weights: Pointer, ones: Pointer, acc: list[Any]) -> None:
         spec, fn, width = self.spec, self.fn, 4 * self.lanes
         for chain in range(spec.chains):
             at = weights + chain * self.panel
@@ -145,12 +150,16 @@ class _Conv:
                     total[r] = self.isa.dot4(fn, total[r], bytes_, one.bitcast(i8 * width))
 
     def _store(
-        self, row: Value, panel: Value, blocks: Pointer, acc: list, sums: list[Value]
+        self, row: Value, panel: Value, blocks: Pointer, acc: list[Any], sums: list[Value]
     ) -> None:
         """One vector of channels at a time: its constants are loaded once for all rows."""
         spec, fn, arg = self.spec, self.fn, self.arg
         last = arg["rows"] - 1
-        lines = [fn.minimum(row + r, last) * arg["out_pitch"] for r in range(spec.rows)]
+        if spec.taps:
+            table = self._scratch() + arg["taps_y"] * arg["taps_x"] * TABLE_LANES
+            lines = [table[r] for r in range(spec.rows)]
+        else:
+            lines = [fn.minimum(row + r, last) * arg["out_pitch"] for r in range(spec.rows)]
         if spec.sums:
             factor = arg["common"].cast(i32).load(15).splat(self.lanes)
             sums = [total * factor for total in sums]
@@ -166,11 +175,11 @@ class _Conv:
                 self.finish.store(arg["y"], total, lines[r] + column, constants)
 
     def _scratch(self) -> Pointer:
-        start = self.arg["scratch"].cast(i8) + self.fn.worker * self.arg["scratch_stride"]
-        return start.cast(i64)
+        first: Pointer = self.arg["scratch"]
+        return (first.cast(i8) + self.fn.worker * self.arg["scratch_stride"]).cast(i64)
 
     def _write_table(self, row: Value) -> None:
-        """Offsets from x of every (tap, row of the tile)."""
+        """Offsets from x of every (tap, row of the tile), then offsets from y of the rows."""
         fn, arg = self.fn, self.arg
         wide = {n: arg[n].to(i32).splat(TABLE_LANES) for n in _SHAPE}
         y, x = self._window_starts(row, wide)
@@ -180,21 +189,22 @@ class _Conv:
         table = self._scratch()
         with fn.loop(arg["taps_y"], nonempty=True) as ky:
             dy = (ky * arg["step_y"]).to(i32).splat(TABLE_LANES)
-            iy = y + dy
-            in_y = _inside(iy, wide["height"])
+            in_y = _inside(y + dy, wide["height"])
             line = base + dy * wide["width"] * wide["pitch"]
             with fn.loop(arg["taps_x"], nonempty=True) as kx:
                 dx = (kx * arg["step_x"]).to(i32).splat(TABLE_LANES)
                 inside = in_y & _inside(x + dx, wide["width"])
                 offset = line + dx * wide["pitch"]
-                at = (ky * arg["taps_x"] + kx) * TABLE_LANES
-                for half in (0, TABLE_LANES // 2):
-                    lanes = range(half, half + TABLE_LANES // 2)
-                    chosen = inside.shuffle(lanes).choose(offset.shuffle(lanes).to(i64), outside)
-                    table.store(at + half, chosen, align=64)
+                at = table + (ky * arg["taps_x"] + kx) * TABLE_LANES
+                for j, half in enumerate(halves(offset)):
+                    chosen = halves(inside)[j].choose(half.to(i64), outside)
+                    at.store(j * (TABLE_LANES // 2), chosen, align=64)
 
     def _window_starts(self, row: Value, wide: dict[str, Value]) -> tuple[Value, Value]:
-        """Input row and column of tap (0, 0) of the tile's windows, maybe negative."""
+        """Input row and column of tap (0, 0) of the tile's windows, maybe negative.
+
+        The offsets of the output pixels go into the last row of the table.
+        """
         fn, arg = self.fn, self.arg
         ramp = fn.vector(i32, range(TABLE_LANES))
         ramp = fn.minimum(ramp, (arg["rows"] - 1 - row).to(i32).splat(TABLE_LANES))
@@ -203,6 +213,10 @@ class _Conv:
         steps = ((column.to(f32) + 0.5) / wide["out_width"].to(f32)).to(i32)
         out_y = (row / arg["out_width"]).to(i32).splat(TABLE_LANES) + steps
         out_x = column - steps * wide["out_width"]
+        at = self._scratch() + arg["taps_y"] * arg["taps_x"] * TABLE_LANES
+        offset = out_y * wide["out_line"] + out_x * wide["out_pitch"]
+        for j, half in enumerate(halves(offset)):
+            at.store(j * (TABLE_LANES // 2), half.to(i64), align=64)
         y = out_y * wide["stride_y"] - wide["pad_y"]
         return y, out_x * wide["stride_x"] - wide["pad_x"]
 

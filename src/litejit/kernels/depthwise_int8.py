@@ -1,6 +1,6 @@
 """8-bit depthwise convolution of one image, NHWC, one output channel for each input channel.
 
-For every group of output rows and block of channels:
+For every group of output rows and block of channels (as many as a vector has int32 lanes):
 1. each input column: four rows of bytes are interleaved into quads [channel][4 rows], the sign
    bit flipped as the dot product wants it, and put into a line buffer (private scratch) whose
    border columns hold the zero point; rows outside the image are read from zero-point bytes;
@@ -13,10 +13,12 @@ group of rows too: nothing is masked, and equal bytes are written twice.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from litejit.codegen.isa import Isa
-from litejit.codegen.lang import Function, Pointer, Ptr, Value, i8, i32, i64, u8, u64
+from litejit.codegen.lang import Function, Pointer, Ptr, Type, Value, i8, i32, i64, u8, u64
 from litejit.kernels.base import KernelSpec
 from litejit.kernels.epilogue_int8 import ARGUMENTS, Epilogue
 from litejit.types import Array
@@ -31,9 +33,8 @@ _POINTERS = ("x", "weights", "channels", "padding", "scratch", "y")
 class DepthwiseSpec(KernelSpec):
     """A window of `taps_y` x `taps_x`, unrolled.
 
-    `out_rows`: 1, or 2 with the vertical `stride` fixed (and no vertical dilation). `vectors`:
-    vectors of channels interleaved at a time, 1 or 2. `split`: every weight is the sum of two
-    bytes (u8 weights minus their zero point), packed side by side.
+    `out_rows`: 1, or 2 with the vertical `stride` fixed (and no vertical dilation). `split`:
+    every weight is the sum of two bytes (u8 weights minus their zero point), packed side by side.
     """
 
     taps_y: int
@@ -41,7 +42,6 @@ class DepthwiseSpec(KernelSpec):
     epilogue: Epilogue
     out_rows: int = 1
     stride: int = 1
-    vectors: int = 2
     unsigned: bool = False
     split: bool = False
 
@@ -67,33 +67,32 @@ class DepthwiseSpec(KernelSpec):
 
     def column_bytes(self, lanes: int) -> int:
         """Bytes of one column of the line buffer."""
-        return self.quads * self.vectors * 4 * lanes
+        return self.quads * 4 * lanes
 
     def emit(self, name: str, isa: Isa) -> str:
         """The kernel's text: pointers, the epilogue's pointers, then lengths in elements."""
         return _Depthwise(self, name, isa).emit()
 
 
-def block_starts(spec: DepthwiseSpec, channels: int, lanes: int) -> Array:
+def block_starts(channels: int, lanes: int) -> Array:
     """First channel of every block, int64."""
-    width = spec.vectors * lanes
-    count = -(-channels // width)
-    return np.minimum(np.arange(count) * width, max(channels - width, 0)).astype(np.int64)
+    count = -(-channels // lanes)
+    return np.minimum(np.arange(count) * lanes, max(channels - lanes, 0))
 
 
-def channel_order(spec: DepthwiseSpec, channels: int, lanes: int) -> Array:
+def channel_order(channels: int, lanes: int) -> Array:
     """The channel of every lane of every block; lanes past the last channel repeat it."""
-    starts = block_starts(spec, channels, lanes)
-    order = starts[:, None] + np.arange(spec.vectors * lanes)
+    starts = block_starts(channels, lanes)
+    order = starts[:, None] + np.arange(lanes)
     return np.minimum(order, channels - 1).reshape(-1)
 
 
 def pack_weights(spec: DepthwiseSpec, weights: Array, lanes: int) -> Array:
-    """[taps_y, taps_x, channels] -> int8 [block, vector, quad, taps_x, row, part, lane, 4].
+    """[taps_y, taps_x, channels] -> int8 [block, quad, taps_x, row, part, lane, 4].
 
     Weights are integers of -255 ... 254 where the spec splits them, else of int8's range.
     """
-    order = channel_order(spec, weights.shape[2], lanes)
+    order = channel_order(weights.shape[2], lanes)
     shape = (len(order) // lanes, spec.quads, spec.taps_x, spec.out_rows, spec.parts, lanes, 4)
     packed = np.zeros(shape, np.int8)
     wide = weights.astype(np.int64)[:, :, order].reshape(spec.taps_y, spec.taps_x, -1, lanes)
@@ -109,10 +108,11 @@ def pack_weights(spec: DepthwiseSpec, weights: Array, lanes: int) -> Array:
 class _Depthwise:
     def __init__(self, spec: DepthwiseSpec, name: str, isa: Isa) -> None:
         self.spec, self.isa, self.lanes = spec, isa, isa.lanes(i32)
-        pointers = dict.fromkeys(_POINTERS, Ptr(i8))
-        kinds = {**pointers, **ARGUMENTS, **dict.fromkeys(_SHAPE, i64)}
+        kinds: dict[str, Type | Ptr] = {n: Ptr(i8) for n in _POINTERS}
+        kinds.update(ARGUMENTS)
+        kinds.update(dict.fromkeys(_SHAPE, i64))
         self.fn = Function(name, isa, **kinds)
-        self.arg = dict(zip(kinds, self.fn.args, strict=True))
+        self.arg: dict[str, Any] = dict(zip(kinds, self.fn.args, strict=True))
         self.flips = spec.unsigned != isa.dot_is_unsigned
         self.column = spec.column_bytes(self.lanes)
         self.vector = 4 * self.lanes  # bytes of a quad of one vector of channels
@@ -127,24 +127,19 @@ class _Depthwise:
         with fn.loop(fn.end, start=fn.begin) as item:
             group, block = item / arg["blocks"], item % arg["blocks"]
             row = fn.minimum(group * spec.out_rows, arg["out_height"] - spec.out_rows)
-            wide = spec.vectors * self.lanes
-            # never negative: with fewer channels than a block there is one block
-            last = fn.maximum(arg["depth"] - wide, 0)
-            channel = fn.minimum(block * wide, last)
+            # with fewer channels than lanes there is one block
+            last = fn.maximum(arg["depth"] - self.lanes, 0)
+            channel = fn.minimum(block * self.lanes, last)
             self._fill(line, row, channel, limit)
-            # a vector whose channels the block before has written is left out
-            done = (block * wide - channel).differs(0) & (block * wide - channel >= self.lanes)
-            start = done.choose(fn.const(1, i64), 0) if spec.vectors > 1 else fn.const(0, i64)
-            with fn.loop(spec.vectors, start=start) as g:
-                self._outputs(line + g * self.vector, row, block, channel, g)
+            self._outputs(line, row, block, channel)
         return fn.ir()
 
     def _fill_border(self, line: Pointer, start: Value, stop: Value) -> None:
-        fn, vectors = self.fn, self.spec.quads * self.spec.vectors
+        fn = self.fn
         zero = self._flip(self.arg["padding"].load(lanes=1).splat(self.vector))
         with fn.loop(stop, start=start) as column:
-            for v in range(vectors):
-                (line + column * self.column).store(v * self.vector, zero, align=self.vector)
+            for quad in range(self.spec.quads):
+                (line + column * self.column).store(quad * self.vector, zero, align=self.vector)
 
     def _flip(self, x: Value) -> Value:
         return x ^ -128 if self.flips else x
@@ -165,35 +160,24 @@ class _Depthwise:
             offset, to = x * arg["depth"], start + x * self.column
             for quad in range(spec.quads):
                 sources = [p + offset for p in rows[4 * quad : 4 * quad + 4]]
-                for g, value in enumerate(self._interleave(sources)):
-                    at = (quad * spec.vectors + g) * self.vector
-                    to.store(at, value, align=self.vector)
+                to.store(quad * self.vector, self._interleave(sources), align=self.vector)
 
-    def _interleave(self, sources: list[Pointer]) -> list[Value]:
-        """[4 rows][channels] -> [channel][4 rows], one value a vector of channels."""
-        width = self.spec.vectors * self.lanes
-        rows = [p.load(lanes=width) for p in sources]
-        low, high = (
-            self._flip(rows[j].shuffle(range(2 * width), rows[j + 1])) for j in (0, 2)
-        )
-        return [
-            low.shuffle([j * width + g * self.lanes + c for c in range(self.lanes)
-                         for j in range(4)], high)
-            for g in range(self.spec.vectors)
-        ]  # fmt: skip
+    def _interleave(self, sources: list[Pointer]) -> Value:
+        """[4 rows][channels] -> [channel][4 rows]."""
+        rows = [p.load(lanes=self.lanes) for p in sources]
+        pairs = [rows[j].shuffle(range(2 * self.lanes), rows[j + 1]) for j in (0, 2)]
+        order = [j * self.lanes + channel for channel in range(self.lanes) for j in range(4)]
+        return self._flip(pairs[0].shuffle(order, pairs[1]))
 
-    def _outputs(
-        self, line: Pointer, row: Value, block: Value, channel: Value, g: Value
-    ) -> None:
-        """All output columns of one vector of channels; weights stay in registers."""
+    def _outputs(self, line: Pointer, row: Value, block: Value, channel: Value) -> None:
+        """All output columns of one block; its weights stay in registers."""
         fn, arg, spec = self.fn, self.arg, self.spec
-        vector = block * spec.vectors + g
-        weights = self._weights(arg["weights"] + vector * self._weight_bytes())
-        blocks = arg["channels"] + vector * self.finish.block
+        weights = self._weights(arg["weights"] + block * self._weight_bytes())
+        blocks = arg["channels"] + block * self.finish.block
         bias, constants = self.finish.bias(blocks), self.finish.load(blocks)
         steps = [arg["step_x"] * (kx * self.column) for kx in range(spec.taps_x)]
         at = [
-            (row + o) * (arg["out_width"] * arg["depth"]) + channel + g * self.lanes
+            (row + o) * (arg["out_width"] * arg["depth"]) + channel
             for o in range(spec.out_rows)
         ]
         with fn.loop(arg["out_width"], nonempty=True) as x:
@@ -214,7 +198,7 @@ class _Depthwise:
             for quad in range(spec.quads):
                 at = (window + steps[kx]).cast(kind)
                 data = at.load(
-                    quad * spec.vectors * self.vector, lanes=self.vector, align=self.vector
+                    quad * self.vector, lanes=self.vector, align=self.vector
                 )
                 for o in range(spec.out_rows):
                     for part in weights.get((quad, kx, o), ()):

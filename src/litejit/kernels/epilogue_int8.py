@@ -10,8 +10,6 @@ again. The term of larger scale has the multiplier 1/2, so that it is q << 19, e
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from litejit.codegen.isa import Isa

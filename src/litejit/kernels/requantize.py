@@ -69,6 +69,7 @@ def constants(
     `multiplier` and `shift` are as QuantizeMultiplier makes them; for "scale", `multiplier` is
     the float64 factor and `shift` is not used.
     """
+    rows: list[Array]
     if form == "scale":
         rows = [np.asarray(multiplier, np.float64), np.full(len(multiplier), zero_point, np.int32)]
     elif form == "wide":

@@ -1,24 +1,119 @@
-"""Lowerings of convolutions and matrix products; those without kernels ask for nothing."""
+"""Lowerings of 8-bit convolutions and matrix products with constant weights.
+
+Everything but the plain depthwise window becomes products of rows with panels of weights
+(kernels/conv_int8): groups become products of their own (narrow ones are joined, with zeros
+between them), a transposed convolution one product for each phase of its stride, a matrix
+product is a 1x1 convolution of its rows.
+"""
 
 from __future__ import annotations
 
-from litejit.ops.base import Lowering, Node
+from collections.abc import Callable
+
+import numpy as np
+
+from litejit.kernels import depthwise_int8 as depthwise
+from litejit.kernels import packing_int8 as packing
+from litejit.kernels.conv_int8 import ConvSpec
+from litejit.ops.base import Lowering, Node, Operand
+from litejit.ops.convolution import (
+    conv_activation,
+    conv_bias,
+    conv_multipliers,
+    operands,
+    transposed_window_of,
+    units_axis,
+)
+from litejit.ops.layer_int8 import (
+    Layer,
+    numbers_by_factor,
+    numbers_of,
+    takes,
+    weights_of,
+)
+from litejit.ops.window import Window2D, window_of
+from litejit.record import Record, replace
+from litejit.types import U8, Array
+
+LARGEST = 1 << 31  # offsets inside one image are int32
+MAX_UNROLLED = 64  # dot products in a depthwise kernel's inner loop
+FEW_TILES = 16  # below, panels of weights are items of their own
+ROW_BYTES = 128  # one row of the kernels' table of offsets
+
+# (rows, vectors, relative time) of tiles, by the number of registers; sums take registers too
+_TILES = {32: ((14, 1, 1.08), (14, 2, 1.0), (7, 3, 1.0)), 16: ((6, 1, 1.1), (4, 2, 1.0))}
+_SUM_TILES = {32: ((14, 1, 1.2), (9, 2, 1.1), (6, 3, 1.05)), 16: ((4, 1, 1.1), (2, 2, 1.0))}
 
 
 def lower_conv(node: Node, steps: Lowering) -> None:
-    """CONV_2D: the reference runs."""
+    """CONV_2D of int8 or uint8."""
+    window = window_of(node)
+    raw = operands(node)[1].dims
+    groups = window.channels // raw[3]
+    layer = _conv_layer(node, steps, window.filter_h * window.filter_w * raw[3], wide="sums")
+    _grouped(layer, window, groups, lambda w: w.transpose(1, 2, 0, 3))
 
 
 def lower_depthwise(node: Node, steps: Lowering) -> None:
-    """DEPTHWISE_CONV_2D: the reference runs."""
+    """DEPTHWISE_CONV_2D of int8 or uint8; windows too large to unroll become grouped ones."""
+    window = window_of(node)
+    units = operands(node)[1].dims[3]
+    taps = window.filter_h * window.filter_w
+    layer = _conv_layer(node, steps, taps, wide="split")
+    spec = _depthwise_spec(layer, window)
+    per_tap = spec.quads * spec.out_rows * spec.parts * spec.taps_x
+    plain = units == window.channels and layer.numbers.weights.parts != "sums"
+    if plain and per_tap <= MAX_UNROLLED and _fits(window, units):
+        _call_depthwise(layer, window, spec)
+        return
+    if layer.numbers.weights.parts == "split":
+        weights = replace(layer.numbers.weights, parts="sums")
+        layer = Layer(node, steps, replace(layer.numbers, weights=weights))
+    multiplier = units // window.channels
+    shape = (window.filter_h, window.filter_w, units, 1)
+    groups = window.channels
+    assert multiplier * groups == units
+    _grouped(layer, window, groups, lambda w: w.reshape(shape))
 
 
 def lower_transpose_conv(node: Node, steps: Lowering) -> None:
-    """TRANSPOSE_CONV: the reference runs."""
+    """TRANSPOSE_CONV of int8 or uint8: one convolution for each phase of the stride."""
+    window = transposed_window_of(node)
+    _, tensor, _ = operands(node)
+    units, depth = tensor.dims[0], tensor.dims[3]
+    layer = _conv_layer(
+        node, steps, window.filter_h * window.filter_w * depth, wide="sums"
+    )
+    rows = _phases(window.in_h, window.filter_h, window.stride_h, window.top)
+    columns = _phases(window.in_w, window.filter_w, window.stride_w, window.left)
+    # `window` goes from the result (in_h x in_w) to the data (out_h x out_w)
+    data = replace(
+        window, in_h=window.out_h, in_w=window.out_w, channels=depth,
+        out_h=window.in_h, out_w=window.in_w,
+    )  # fmt: skip
+    if not _fits(data, units):
+        return
+    for y in rows:
+        for x in columns:
+            _phase(layer, data, y, x)
 
 
 def lower_fully_connected(node: Node, steps: Lowering) -> None:
-    """FULLY_CONNECTED: the reference runs."""
+    """FULLY_CONNECTED of int8 or uint8."""
+    from litejit.ops import matmul
+
+    x, weights, bias = (node.core.optional(j) for j in range(3))
+    assert x is not None and weights is not None and weights.value is not None
+    rows, units, depth = matmul.fc_sizes(node)
+    _, zero, _ = matmul.fc_zero_points(node)
+    numbers = numbers_by_factor(
+        weights_of(weights.value, zero, wide="sums"), x, node.core.output(0),
+        bias=None if bias is None else bias.value, units=units,
+        limits=matmul.fc_activation(node), factor=matmul.fc_scales(node),
+    )  # fmt: skip
+    layer = Layer(node, steps, numbers)
+    pick = _Picked(lambda w: w[None], slice(0, units), 1, units)
+    _multiply(layer, _Product("dense", pick, depth, rows, depth, units))
 
 
 def lower_batch_matmul(node: Node, steps: Lowering) -> None:
@@ -26,5 +121,337 @@ def lower_batch_matmul(node: Node, steps: Lowering) -> None:
 
 
 def fusible_after(node: Node, follower: Node, position: int) -> bool:
-    """Nothing is fused behind a reference."""
-    return False
+    """A residual ADD of 8-bit tensors, then a look-up: what the epilogue can take."""
+    return takes(node, follower, position)
+
+
+def _conv_layer(node: Node, steps: Lowering, products: int, *, wide: str) -> Layer:
+    x, tensor, _ = operands(node)
+    assert tensor.value is not None
+    zero = tensor.zero_point if x.dtype == U8 else 0
+    numbers = numbers_of(
+        weights_of(tensor.value, zero, wide=wide), x, node.core.output(0),
+        bias=conv_bias(node), units=tensor.dims[units_axis(node)], limits=conv_activation(node),
+        multipliers=conv_multipliers(node), products=products,
+    )  # fmt: skip
+    return Layer(node, steps, numbers)
+
+
+def _fits(window: Window2D, units: int) -> bool:
+    """Are all offsets inside one image int32?"""
+    out = window.out_h * window.out_w * units
+    pad = (window.top + window.in_h + window.bottom + 1) * (window.in_w + window.left + 1)
+    return max(out, pad * window.channels) < LARGEST
+
+
+# -- depthwise --
+
+
+def _depthwise_spec(layer: Layer, window: Window2D) -> depthwise.DepthwiseSpec:
+    """Two output rows at a time where they share quads of input rows."""
+    one = depthwise.DepthwiseSpec(
+        window.filter_h, window.filter_w, layer.epilogue(window.channels),
+        unsigned=layer.unsigned, split=layer.numbers.weights.parts == "split",
+    )  # fmt: skip
+    two: depthwise.DepthwiseSpec = replace(one, out_rows=2, stride=window.stride_h)
+    pays = window.dilation_h == 1 and window.out_h >= 2 and two.quads < 2 * one.quads
+    return two if pays else one
+
+
+def _call_depthwise(layer: Layer, window: Window2D, spec: depthwise.DepthwiseSpec) -> None:
+    steps, weights, lanes = layer.steps, layer.numbers.weights, layer.lanes
+    units = window.channels
+    order = depthwise.channel_order(units, lanes)
+
+    def meant() -> Array:
+        wide: Array = weights.raw[0].astype(np.int64) - weights.zero
+        return wide
+
+    name = f"{spec.out_rows} rows {weights.parts}"
+    packed = steps.constant(
+        f"depthwise {name}", lambda: depthwise.pack_weights(spec, meant(), lanes)
+    )
+    channels = steps.constant(
+        "depthwise channels", lambda: layer.channel_constants(order, meant().sum((0, 1)))
+    )
+    blocks = len(order) // lanes
+    columns = (window.out_w - 1) * window.stride_w + (window.filter_w - 1) * window.dilation_w + 1
+    scratch = columns * spec.column_bytes(lanes)
+    groups = -(-window.out_h // spec.out_rows)
+    inside, outside = window.in_h * window.in_w * units, window.out_h * window.out_w * units
+    for image in range(window.batch):
+        steps.call(
+            spec, _input(layer, image * inside), packed, channels,
+            layer.padding(window.in_w * units), steps.scratch(scratch),
+            steps.outputs[0].at(image * outside), *layer.shared_operands(image * outside),
+            *(window.in_h, window.in_w, units, window.out_h, window.out_w, blocks),
+            *(window.dilation_h, window.dilation_w, window.stride_h, window.stride_w),
+            *(window.top, window.left, columns, scratch),
+            items=groups * blocks, cost_ns=_depthwise_ns(layer, window, spec),
+        )  # fmt: skip
+
+
+def _depthwise_ns(layer: Layer, window: Window2D, spec: depthwise.DepthwiseSpec) -> float:
+    """About what one image takes on one thread: columns to interleave, dots, rescaling."""
+    width = layer.lanes
+    blocks = -(-window.channels // width)
+    per_dot = 0.15 if layer.isa.dot else 1.0
+    groups = -(-window.out_h // spec.out_rows)
+    columns = groups * window.in_w * spec.quads * 1.2
+    dots = spec.quads * spec.taps_x * spec.out_rows * spec.parts * per_dot
+    return blocks * (columns + groups * window.out_w * (dots + spec.out_rows))
+
+
+# -- products of rows with panels of weights --
+
+
+class _Picked(Record):
+    """Which weights a product takes: `arrange` makes [..., channels, depth] of the file's.
+
+    `channels` are the output channels; they fall into `groups`, each of which sees a part of
+    the depth of its own; `units` is the number of channels of the whole layer.
+    """
+
+    arrange: Callable[[Array], Array]
+    channels: slice
+    groups: int
+    units: int
+
+    __hash__ = object.__hash__
+
+    def choose(self, weights: Array) -> Array:
+        """[taps, channels, depth of one group]."""
+        arranged = self.arrange(weights)
+        chosen: Array = arranged.reshape(-1, *arranged.shape[-2:])[:, self.channels]
+        return chosen
+
+    def join(self, chosen: Array, fill: int) -> Array:
+        """[taps, channels, depth of all groups]; `fill` lies between the groups."""
+        if self.groups == 1:
+            return chosen
+        taps, count, depth = chosen.shape
+        each = count // self.groups
+        result = np.full((taps, count, depth * self.groups), fill, chosen.dtype)
+        for g in range(self.groups):
+            rows = slice(g * each, (g + 1) * each)
+            result[:, rows, g * depth : (g + 1) * depth] = chosen[:, rows]
+        return result
+
+
+class _Product(Record):
+    """One call of a product: `rows` of `depth` bytes, `pitch` bytes apart, or from `window`.
+
+    `x_at` and `y_at` are the offsets of the first row and result; results lie `out_pitch`
+    bytes apart, lines of results `out_line`.
+    """
+
+    name: str
+    pick: _Picked
+    depth: int
+    rows: int
+    pitch: int
+    out_pitch: int
+    window: Window2D | None = None
+    x_at: int = 0
+    y_at: int = 0
+    out_line: int = 0
+
+    __hash__ = object.__hash__
+
+
+def _grouped(
+    layer: Layer, window: Window2D, groups: int, arrange: Callable[[Array], Array]
+) -> None:
+    units = len(layer.numbers.bias)
+    depth, each = window.channels // groups, units // groups
+    if not _fits(window, units):
+        return
+    joined = next(
+        f for f in range(1, groups + 1)
+        if groups % f == 0 and (f * each >= layer.lanes or f == groups)
+    )  # fmt: skip
+    direct = window.is_pointwise
+    images = 1 if direct else window.batch
+    pixels = window.out_h * window.out_w
+    for image in range(images):
+        x_at = image * window.in_h * window.in_w * window.channels
+        for part in range(groups // joined):
+            channels = slice(part * joined * each, (part + 1) * joined * each)
+            pick = _Picked(arrange, channels, joined, units)
+            product = _Product(
+                f"{part}", pick, depth * joined, pixels * (window.batch if direct else 1),
+                window.channels, units, None if direct else window,
+                x_at + part * joined * depth, image * pixels * units + channels.start,
+                window.out_w * units,
+            )  # fmt: skip
+            _multiply(layer, product)
+
+
+def _tile(layer: Layer, product: _Product, channels: int) -> tuple[int, int, int]:
+    """(rows, vectors, chains) of the cheapest tile."""
+    registers, sums = layer.isa.registers, layer.numbers.weights.parts == "sums"
+    needed = -(-channels // layer.lanes)
+    if product.rows == 1 and product.window is None:
+        if needed % 4 == 0 or needed >= 16:
+            return 1, 4, 2
+        return (1, 2, 4) if needed > 1 else (1, 1, 8)
+    tiles = (_SUM_TILES if sums else _TILES)[registers]
+
+    def cost(tile: tuple[int, int, float]) -> float:
+        rows, vectors, factor = tile
+        return -(-product.rows // rows) * rows * -(-needed // vectors) * vectors * factor
+
+    rows, vectors, _ = min(tiles, key=cost)
+    return rows, vectors, 1
+
+
+def _multiply(layer: Layer, product: _Product) -> None:
+    """Pack the weights and call the kernel once."""
+    steps, weights = layer.steps, layer.numbers.weights
+    channels = len(range(*product.pick.channels.indices(product.pick.units)))
+    rows, vectors, chains = _tile(layer, product, channels)
+    full = -(-product.depth // (4 * chains)) * 4 * chains
+    window = product.window
+    taps = (window.filter_h, window.filter_w) if window is not None else (1, 1)
+    spec = ConvSpec(
+        rows, vectors, layer.epilogue(channels), layer.unsigned, taps=window is not None,
+        depth=full if full <= 16 else 0, chains=chains, sums=weights.parts == "sums",
+    )  # fmt: skip
+    order = packing.channel_order(channels, layer.lanes, vectors)
+    panels = len(order) // layer.lanes // vectors
+    tiles = -(-product.rows // rows)
+    group = panels if tiles >= FEW_TILES else 1
+    scratch = (taps[0] * taps[1] + 1) * ROW_BYTES
+    pad, shape = _window_arguments(product)
+    steps.call(
+        spec,
+        _input(layer, product.x_at),
+        *_packed(layer, product, spec, order, full),
+        layer.padding(full) if window is not None else 0,
+        steps.scratch(scratch) if window is not None else 0,
+        steps.outputs[0].at(product.y_at),
+        *layer.shared_operands(product.y_at),
+        *(full, product.rows, max(channels - layer.lanes, 0), product.pitch),
+        *(product.out_pitch, product.out_line, panels, group, *taps, *pad, *shape, scratch),
+        items=tiles * -(-panels // group),
+        cost_ns=_cost_ns(layer, tiles * rows, len(order), full * taps[0] * taps[1]),
+    )
+
+
+def _input(layer: Layer, offset: int) -> Operand:
+    data = operands(layer.node)[0] if layer.numbers.form != "scale" else layer.node.core.input(0)
+    position = next(
+        j for j, t in enumerate(layer.node.core.inputs) if t is not None and t.index == data.index
+    )
+    found = layer.steps.inputs[position]
+    assert found is not None
+    return found.at(offset)
+
+
+def _window_arguments(product: _Product) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """(steps, strides, paddings), (height, width, output width) as the kernel takes them."""
+    w = product.window
+    if w is None:
+        return (1, 1, 1, 1, 0, 0), (1, 1, 1)
+    moves = (w.dilation_h, w.dilation_w, w.stride_h, w.stride_w, w.top, w.left)
+    return moves, (w.in_h, w.in_w, w.out_w)
+
+
+def _packed(
+    layer: Layer, product: _Product, spec: ConvSpec, order: Array, full: int
+) -> tuple[Operand, Operand, Operand | int]:
+    """Weights, channel constants and the bytes that sum the activations."""
+    steps, weights, pick = layer.steps, layer.numbers.weights, product.pick
+    name = f"{product.name} {spec.rows}x{spec.vectors}x{spec.chains} {weights.parts}"
+
+    def pack() -> Array:
+        offset = weights.zero if weights.parts == "byte" else weights.offset
+        chosen = pick.choose(weights.raw)
+        if offset:
+            chosen = (chosen.astype(np.int16) - offset).astype(np.int8)
+        joined = pick.join(chosen, weights.zero - offset)
+        return packing.pack_weights(joined, order, layer.lanes, spec.vectors, 4 * spec.chains)
+
+    def constants() -> Array:
+        sums = np.zeros(pick.units, np.int64)
+        chosen = pick.choose(weights.raw)
+        count = chosen.shape[0] * chosen.shape[2]
+        sums[pick.channels] = chosen.sum((0, 2), dtype=np.int64) - count * weights.zero
+        return layer.channel_constants(order + pick.channels.start, sums)
+
+    ones: Operand | int = 0
+    if spec.sums:
+        ones = steps.constant(f"ones {full}", lambda: _ones(product.depth, full))
+    channels = steps.constant(f"channels {name}", constants)
+    return steps.constant(f"weights {name}", pack), channels, ones
+
+
+def _ones(depth: int, full: int) -> Array:
+    ones = np.zeros(full + 64, np.int8)
+    ones[:depth] = 1
+    return ones
+
+
+def _cost_ns(layer: Layer, rows: int, channels: int, depth: int) -> float:
+    """About what the products and the rescaling take on one thread."""
+    width = layer.lanes / 16
+    rate = width * (480 if layer.isa.dot else 60)
+    wide = 1.0 if layer.numbers.form.startswith("u64") else 4.0
+    return rows * channels * (depth / rate + wide / (16 * width))
+
+
+# -- transposed convolutions --
+
+
+class _Phase(Record):
+    """Results start, start + stride, ... of one axis: `taps` of the filter, reversed, over data.
+
+    Result t reads data from t - before on.
+    """
+
+    start: int
+    count: int
+    taps: tuple[int, ...]
+    before: int
+
+
+def _phases(size: int, filter: int, stride: int, pad: int) -> list[_Phase]:
+    """The phases of one axis of a transposed convolution."""
+    starts = range(min(stride, size))
+    return [_axis_phase(start, size, filter, stride, pad) for start in starts]
+
+
+def _axis_phase(start: int, size: int, filter: int, stride: int, pad: int) -> _Phase:
+    first = (start + pad) % stride
+    taps = tuple(range(first, filter, stride))[::-1]
+    # result start + t * stride meets tap k at data t + (start + pad - k) / stride
+    nearest = (start + pad - (taps[0] if taps else first)) // stride
+    return _Phase(start, -(-(size - start) // stride), taps, -nearest)
+
+
+def _phase(layer: Layer, data: Window2D, y: _Phase, x: _Phase) -> None:
+    """Results of one phase of both axes."""
+    units, depth = len(layer.numbers.bias), data.channels
+    chosen = (y.taps, x.taps)
+    window = replace(
+        data, out_h=y.count, out_w=x.count, filter_h=max(len(y.taps), 1),
+        filter_w=max(len(x.taps), 1), stride_h=1, stride_w=1, top=y.before, left=x.before,
+    )  # fmt: skip
+
+    def arrange(weights: Array) -> Array:
+        if not y.taps or not x.taps:  # no tap: the bias alone
+            zero = layer.numbers.weights.zero
+            shape = (window.filter_h, window.filter_w, units, depth)
+            return np.full(shape, zero, weights.dtype)
+        picked: Array = weights[:, chosen[0]][:, :, chosen[1]].transpose(1, 2, 0, 3)
+        return picked
+
+    for image in range(data.batch):
+        start = ((image * data.out_h + y.start) * data.out_w + x.start) * units
+        product = _Product(
+            f"{y.start},{x.start}", _Picked(arrange, slice(0, units), 1, units), depth,
+            y.count * x.count, depth, data.stride_w * units, window,
+            image * data.in_h * data.in_w * depth, start,
+            data.stride_h * data.out_w * units,
+        )  # fmt: skip
+        _multiply(layer, product)
