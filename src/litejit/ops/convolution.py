@@ -6,7 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from litejit.model.options import DepthwiseConv2DOptions, Padding, TransposeConvOptions
+from litejit.model.options import (
+    Conv2DOptions,
+    DepthwiseConv2DOptions,
+    Padding,
+    TransposeConvOptions,
+)
 from litejit.ops import sums
 from litejit.ops.base import Node
 from litejit.ops.fixedpoint import (
@@ -128,7 +133,7 @@ def require_quantization(node: Node) -> None:
     x, weights, bias = operands(node)
     if x.dtype == F32 and not weights.dtype.is_integer:
         return
-    require_scale(node, weights, "filter")
+    require_scale(node, weights, "filter", smallest=0.0)
     quantization = weights.quantization
     assert quantization is not None
     count, units = len(quantization.scales), weights.dims[units_axis(node)]
@@ -142,7 +147,9 @@ def require_quantization(node: Node) -> None:
     require_scale(node, x, "input")
     require_scale(node, node.output(0), "output")
     node.require(x.dtype != U8 or count == 1, "uint8 filters have one scale, not one a channel")
-    signed = x.dtype == U8 or not quantization.zero_points.any()
+    # the other two operators do not look at it
+    checked = x.dtype != U8 and isinstance(node.core.options, Conv2DOptions)
+    signed = not checked or not quantization.zero_points.any()
     node.require(signed, "filter's zero point must be 0")
     if x.dtype == I16:
         centered = x.zero_point == 0 and node.output(0).zero_point == 0

@@ -158,12 +158,15 @@ def activation_range(output: TensorType, activation: int) -> tuple[Any, Any]:
     return lo, (hi if high == FLOAT_MAX else min(hi, _quantized(high, output)))
 
 
-def require_scale(node: Node, tensor: TensorType, what: str) -> None:
-    """Refuse a tensor without finite positive scales and zero points that its type can hold."""
+def require_scale(node: Node, tensor: TensorType, what: str, *, smallest: float = 1e-45) -> None:
+    """Refuse a tensor without finite positive scales and zero points that its type can hold.
+
+    Weights may have scales of 0 (`smallest`): what they produce is 0 then.
+    """
     q = tensor.quantization
     node.require(q is not None and len(q.scales), f"{what} has no quantization scale")
     assert q is not None
-    good = np.isfinite(q.scales).all() and (q.scales > 0).all()
+    good = np.isfinite(q.scales).all() and (q.scales >= smallest).all()
     node.require(good, f"{what} has a scale that is not positive and finite")
     lo, hi = type_range(tensor.dtype)
     fits = all(lo <= z <= hi for z in q.zero_points.tolist())

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from litejit.model.options import Activation
 from litejit.ops.fixedpoint import round_half_away
 from litejit.types import Array
 
@@ -50,3 +51,34 @@ def quantize_asymmetric(rows: Array) -> tuple[Array, Array, Array]:
         values = np.nan_to_num(np.clip(round_half_away(scaled), -128, 127))
     values[still] = 0
     return values.astype(np.int8), scales, points
+
+
+def blockwise_sums(scales: Array, centered: Array, weights: Array, size: int) -> Array:
+    """Sum over blocks of (exact sum of the block) * (its scale); [rows, units] float32."""
+    units, depth = weights.shape
+    count = depth // size
+    factors = scales.astype(np.float32).reshape(units, count)
+    result = np.zeros((len(centered), units), np.float32)
+    for block in range(count):
+        part = slice(block * size, (block + 1) * size)
+        acc = centered[:, part] @ weights[:, part].astype(np.float32).T
+        result += acc * factors[:, block]
+    return result
+
+
+def apply_activation(values: Array, activation: int) -> Array:
+    """Any fused activation, to floats; NONE leaves infinities."""
+    result: Array
+    if activation == Activation.TANH:
+        result = np.tanh(values)
+    elif activation == Activation.SIGN_BIT:
+        result = np.signbit(values).astype(np.float32)
+    elif activation == Activation.RELU:
+        result = np.maximum(values, np.float32(0))
+    elif activation == Activation.RELU6:
+        result = np.clip(values, np.float32(0), np.float32(6))
+    elif activation == Activation.RELU_N1_TO_1:
+        result = np.clip(values, np.float32(-1), np.float32(1))
+    else:
+        result = values
+    return result
