@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from litejit.errors import ModelError, PrepareError
+from litejit.model import read_model, write_model
 from litejit.model.builder import ModelBuilder, per_channel
 from litejit.model.constant import packed_bytes
 from litejit.model.model import (
@@ -180,6 +181,7 @@ def test_a_sound_model_passes(model: Model) -> None:
 def test_the_axis_of_a_single_scale_matters_only_to_the_strict_check() -> None:
     model = with_tensor(quantization=per_axis(1, 1, 9))
     verify_model(model, strict=False)
+    assert read_model(write_model(model), strict=False) == model
     with pytest.raises(ModelError, match="quantized_dimension"):
         verify_model(model)
 

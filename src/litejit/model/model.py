@@ -304,13 +304,16 @@ class Model(Record):
         return self.operator_codes[operator.code].name
 
 
-def read_model(source: Bytes | str | os.PathLike[str], *, verify: bool = True) -> Model:
+def read_model(
+    source: Bytes | str | os.PathLike[str], *, verify: bool = True, strict: bool = True
+) -> Model:
     """Read a .tflite file.
 
     `source` is the file's content, or a path; a path is read whole, at once, and never mapped,
     so that a file which is cut short underneath cannot end the process. The model keeps the
     content alive: constants are views of it. With `verify=False` only the format is checked, not
-    what `litejit.model.verify.verify_model` checks.
+    what `litejit.model.verify.verify_model` checks; `strict=False` lets pass what TFLM runs and
+    LiteRT refuses.
 
     Raises ModelError, in LiteRT's words and then ours, for what cannot be opened or read.
     """
@@ -324,7 +327,7 @@ def read_model(source: Bytes | str | os.PathLike[str], *, verify: bool = True) -
         data = bytes(source)
     model = load_model(data)
     if verify:
-        verify_model(model)
+        verify_model(model, strict=strict)
     return model
 
 
