@@ -176,7 +176,8 @@ class _Conv:
 
     def _scratch(self) -> Pointer:
         first: Pointer = self.arg["scratch"]
-        return (first.cast(i8) + self.fn.worker * self.arg["scratch_stride"]).cast(i64)
+        offset: Value = self.fn.worker * self.arg["scratch_stride"]
+        return (first.cast(i8) + offset).cast(i64)
 
     def _write_table(self, row: Value) -> None:
         """Offsets from x of every (tap, row of the tile), then offsets from y of the rows."""

@@ -1,0 +1,196 @@
+"""Lowerings of 8-bit convolutions and matrix products against their references, bit for bit."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from tests.ops.lowered import run_lowered
+
+from litejit.codegen.isa import host_isas
+from litejit.model.options import (
+    Activation,
+    Conv2DOptions,
+    DepthwiseConv2DOptions,
+    FullyConnectedOptions,
+    Padding,
+    TransposeConvOptions,
+)
+from litejit.ops import conv, matmul
+from litejit.ops.base import Node, registered
+from litejit.record import replace
+from litejit.types import I8, I32, U8, Quantization, TensorType
+
+ISAS = host_isas()
+NAMES = [isa.name for isa in ISAS]
+assert conv and matmul
+
+
+def quantization(scales, zeros, axis=0):
+    scales = np.atleast_1d(np.asarray(scales, np.float32))
+    return Quantization(scales, np.broadcast_to(np.int64(zeros), scales.shape).copy(), axis)
+
+
+class Sample:
+    """Random operands of one layer; the output's scale fits the spread of the sums."""
+
+    def __init__(self, rng, name, options, image, filter, *, axis, units, dtype=I8, bias=True,
+                 per_channel=True, products=None, extra=None, zero=None):  # fmt: skip
+        self.rng, low = rng, -128 if dtype == I8 else 0
+        x_zero = int(rng.integers(low + 60, low + 190))
+        self.x = rng.integers(low, low + 256, image).astype(dtype.numpy)
+        w_zero = 0 if dtype == I8 else int(rng.integers(100, 156)) if zero is None else zero
+        weights = rng.integers(low + (dtype == I8), low + 256, filter).astype(dtype.numpy)
+        per_channel = per_channel and dtype == I8
+        w_scales = rng.uniform(0.5, 2, units if per_channel else 1) / 100
+        spread = 74 * 74 * np.sqrt(products or np.prod(filter) / units)
+        out_scale = 0.04 * 0.01 * spread / 40
+        values = rng.integers(-3000, 3000, units).astype(np.int32)
+        x_type = TensorType(image, dtype, quantization(0.04, x_zero), index=0)
+        w_type = TensorType(filter, dtype, quantization(w_scales, w_zero, axis), index=1)
+        b_type = TensorType((units,), I32, None, index=2)
+        self.weights, self.bias = weights, values if bias else None
+        inputs = [x_type, w_type.with_value(weights), b_type.with_value(values) if bias else None]
+        self.arrays = [self.x, weights, self.bias]
+        if extra is not None:
+            shape = np.array(extra, np.int32)
+            inputs = [TensorType((4,), I32, index=9).with_value(shape), inputs[1], *inputs[::2]]
+            self.arrays = [shape, weights, self.x, self.bias]
+        out_zero = -128 if options.activation == Activation.RELU else int(low + 120)
+        if dtype == U8 and options.activation:
+            out_zero = 0
+        out = TensorType(None, dtype, quantization(out_scale, out_zero), index=3)
+        op, _ = registered(name)
+        node = Node(op, name, 0, 1, options, tuple(inputs), (out,))
+        self.node = node.with_types(node.inputs, tuple(op.infer(node)))
+
+    def check(self, isa):
+        (got,), calls = run_lowered(self.node, isa, self.arrays)
+        want = self.node.op.reference(self.node, *self.arrays)
+        assert calls > 0
+        assert len(np.unique(want)) > min(2, want.size // 2), "a sample that tells nothing"
+        np.testing.assert_array_equal(got, want)
+
+
+def conv_options(padding=Padding.SAME, stride=(1, 1), dilation=(1, 1), activation=0):
+    return Conv2DOptions(padding=padding, stride_h=stride[0], stride_w=stride[1],
+                         dilation_h_factor=dilation[0], dilation_w_factor=dilation[1],
+                         activation=activation)  # fmt: skip
+
+
+def conv_sample(rng, image, filter, **more):
+    keys = ("dtype", "bias", "per_channel", "zero")
+    own = {k: more.pop(k) for k in keys if k in more}
+    return Sample(rng, "CONV_2D", conv_options(**more), image, filter, axis=0, units=filter[0], **own)
+
+
+CONVOLUTIONS = [
+    ((1, 9, 7, 24), (40, 1, 1, 24), {}),
+    ((3, 5, 4, 13), (21, 1, 1, 13), {}),
+    ((2, 9, 8, 16), (8, 1, 1, 16), {"stride": (2, 2)}),
+    ((1, 12, 11, 3), (32, 3, 3, 3), {"stride": (2, 2), "activation": Activation.RELU}),
+    ((2, 9, 9, 1), (20, 4, 2, 1), {"padding": Padding.VALID}),
+    ((1, 10, 10, 20), (33, 3, 3, 20), {"dilation": (2, 3), "activation": Activation.RELU6}),
+    ((1, 6, 5, 12), (18, 3, 3, 4), {}),
+    ((1, 6, 5, 32), (4, 3, 3, 8), {"stride": (2, 1)}),
+    ((1, 1, 1, 100), (70, 1, 1, 100), {}),
+    ((1, 1, 1, 40), (5, 1, 1, 40), {}),
+    ((1, 3, 3, 64), (300, 1, 1, 64), {"activation": Activation.RELU_N1_TO_1}),
+    ((1, 8, 8, 6), (1, 3, 3, 6), {"per_channel": False}),
+]
+
+
+@pytest.mark.parametrize("isa", ISAS, ids=NAMES)
+@pytest.mark.parametrize("dtype", [I8, U8], ids=repr)
+def test_conv_2d(isa, dtype):
+    rng = np.random.default_rng(1)
+    for image, filter, more in CONVOLUTIONS:
+        conv_sample(rng, image, filter, dtype=dtype, **more).check(isa)
+
+
+def test_uint8_weights_of_any_zero_point():
+    rng = np.random.default_rng(2)
+    for zero in (0, 1, 127, 128, 255):
+        conv_sample(rng, (1, 6, 6, 5), (17, 3, 3, 5), dtype=U8, zero=zero).check(ISAS[0])
+        depthwise_sample(rng, (1, 6, 6, 20), (3, 3), dtype=U8, zero=zero).check(ISAS[0])
+
+
+def depthwise_sample(rng, image, window, multiplier=1, **more):
+    own = {k: more.pop(k) for k in ("dtype", "bias", "per_channel", "zero") if k in more}
+    o = conv_options(**more)
+    units = image[3] * multiplier
+    options = DepthwiseConv2DOptions(
+        padding=o.padding, stride_h=o.stride_h, stride_w=o.stride_w, activation=o.activation,
+        dilation_h_factor=o.dilation_h_factor, dilation_w_factor=o.dilation_w_factor,
+        depth_multiplier=multiplier,
+    )  # fmt: skip
+    filter = (1, *window, units)
+    return Sample(rng, "DEPTHWISE_CONV_2D", options, image, filter, axis=3, units=units, **own)
+
+
+DEPTHWISE = [
+    ((2, 8, 9, 40), (3, 3), {}),
+    ((1, 9, 8, 17), (3, 3), {"stride": (2, 2), "activation": Activation.RELU}),
+    ((1, 7, 7, 8), (5, 5), {"bias": False}),
+    ((1, 9, 9, 33), (5, 5), {"stride": (2, 2)}),
+    ((1, 10, 10, 48), (3, 3), {"dilation": (2, 2)}),
+    ((1, 6, 5, 5), (3, 3), {"multiplier": 3}),
+    ((2, 12, 5, 1), (10, 8), {"multiplier": 8, "stride": (2, 2)}),
+    ((1, 20, 20, 24), (13, 13), {"padding": Padding.VALID}),
+    ((1, 1, 6, 64), (1, 3), {"per_channel": False}),
+]
+
+
+@pytest.mark.parametrize("isa", ISAS, ids=NAMES)
+@pytest.mark.parametrize("dtype", [I8, U8], ids=repr)
+def test_depthwise_conv_2d(isa, dtype):
+    rng = np.random.default_rng(3)
+    for image, window, more in DEPTHWISE:
+        depthwise_sample(rng, image, window, dtype=dtype, **more).check(isa)
+
+
+TRANSPOSED = [  # data, filter, stride, result
+    ((1, 4, 5, 16), (20, 2, 2, 16), (2, 2), (1, 8, 10, 20)),
+    ((2, 3, 4, 7), (9, 3, 3, 7), (2, 2), (2, 6, 8, 9)),
+    ((1, 5, 5, 4), (16, 3, 3, 4), (1, 1), (1, 5, 5, 16)),
+    ((1, 3, 3, 8), (33, 2, 4, 8), (3, 2), (1, 9, 6, 33)),
+    ((1, 4, 4, 8), (18, 5, 5, 8), (2, 2), (1, 7, 8, 18)),
+]
+
+
+@pytest.mark.parametrize("isa", ISAS, ids=NAMES)
+@pytest.mark.parametrize("dtype", [I8, U8], ids=repr)
+def test_transpose_conv(isa, dtype):
+    rng = np.random.default_rng(4)
+    for image, filter, stride, result in TRANSPOSED:
+        options = TransposeConvOptions(padding=Padding.SAME, stride_h=stride[0], stride_w=stride[1])
+        Sample(rng, "TRANSPOSE_CONV", options, image, filter, axis=0, units=filter[0],
+               dtype=dtype, extra=result).check(isa)  # fmt: skip
+
+
+DENSE = [((1, 40), 100), ((1, 64), 8), ((5, 33), 17), ((1, 300), 1), ((20, 16), 260), ((3, 7), 33)]
+
+
+@pytest.mark.parametrize("isa", ISAS, ids=NAMES)
+@pytest.mark.parametrize("dtype", [I8, U8], ids=repr)
+def test_fully_connected(isa, dtype):
+    rng = np.random.default_rng(5)
+    for per_channel in (False, True):
+        for image, units in DENSE:
+            options = FullyConnectedOptions(activation=Activation.NONE)
+            filter = (units, image[1])
+            sample = Sample(rng, "FULLY_CONNECTED", options, image, filter, axis=0, units=units,
+                            dtype=dtype, per_channel=per_channel)  # fmt: skip
+            sample.check(isa)
+
+
+@pytest.mark.parametrize("isa", ISAS, ids=NAMES)
+def test_multipliers_that_need_room_take_the_wide_form(isa):
+    rng = np.random.default_rng(6)
+    sample = conv_sample(rng, (1, 4, 4, 8), (20, 3, 3, 8))
+    node = sample.node
+    sample.bias[:] = rng.integers(-(1 << 31), (1 << 31) - 1, 20)
+    inputs = (node.inputs[0], node.inputs[1], node.inputs[2].with_value(sample.bias))
+    scale = 0.04 * 0.01 * 2.0**31 / 128
+    out = replace(node.outputs[0], quantization=quantization(scale, 3))
+    sample.node = node.with_types(inputs, (out,))
+    sample.check(isa)
