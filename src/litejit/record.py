@@ -82,6 +82,8 @@ class Record(metaclass=_RecordType):
         return tuple([getattr(self, field) for field in self._fields])
 
     def __eq__(self, other: object) -> bool:
+        if self is other:
+            return True
         if type(self) is not type(other) or not isinstance(other, Record):
             return NotImplemented
         pairs = zip(self._values(), other._values(), strict=True)

@@ -41,6 +41,9 @@ class DType(Record):
         """True for signed and unsigned integers, not for BOOL."""
         return self.name.startswith(("INT", "UINT"))
 
+    def __eq__(self, other: object) -> bool:
+        return self is other or (isinstance(other, DType) and self.name == other.name)
+
     def __hash__(self) -> int:
         return hash(self.name)
 

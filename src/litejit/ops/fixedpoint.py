@@ -30,21 +30,21 @@ _FLOAT_RANGES: dict[int, tuple[float, float]] = {
 
 def quantize_multiplier(real: float) -> tuple[int, int]:
     """Return (m, shift) of a finite real multiplier; (0, 0) where it is below 2**-32."""
-    if real == 0:
-        return 0, 0
-    fraction, shift = math.frexp(real)
-    m = int(math.copysign(math.floor(abs(fraction) * (1 << 31) + 0.5), fraction))
-    if m == 1 << 31:
-        m //= 2
-        shift += 1
-    return (0, 0) if shift < -31 else (m, shift)
+    m, shift = quantize_multipliers(np.array([real]))
+    return int(m[0]), int(shift[0])
 
 
 def quantize_multipliers(reals: Array) -> tuple[Array, Array]:
-    """`quantize_multiplier` of every element, as two int32 arrays."""
-    pairs = [quantize_multiplier(real) for real in np.asarray(reals, np.float64).ravel().tolist()]
-    both = np.array(pairs, np.int32).reshape(-1, 2)
-    return both[:, 0].copy(), both[:, 1].copy()
+    """(m, shift) of finite real multipliers, as two int32 arrays: value = m * 2**(shift - 31).
+
+    m is rounded half away from zero; both are 0 where the value is below 2**-32.
+    """
+    fraction, shift = np.frexp(np.asarray(reals, np.float64).ravel())
+    m = np.copysign(np.floor(np.abs(fraction) * (1 << 31) + 0.5), fraction).astype(np.int64)
+    carried = m == 1 << 31
+    m, shift = np.where(carried, m >> 1, m), shift + carried
+    gone = (m == 0) | (shift < -31)
+    return np.where(gone, 0, m).astype(np.int32), np.where(gone, 0, shift).astype(np.int32)
 
 
 def wrap32(x: Array) -> Array:
@@ -169,7 +169,8 @@ def require_scale(node: Node, tensor: TensorType, what: str, *, smallest: float 
     good = np.isfinite(q.scales).all() and (q.scales >= smallest).all()
     node.require(good, f"{what} has a scale that is not positive and finite")
     lo, hi = type_range(tensor.dtype)
-    fits = all(lo <= z <= hi for z in q.zero_points.tolist())
+    zero_points = q.zero_points
+    fits = not len(zero_points) or (lo <= zero_points.min() and zero_points.max() <= hi)
     node.require(fits, f"{what} has a zero point outside {lo} .. {hi}")
 
 
