@@ -100,7 +100,7 @@ class Gather(Op):
             return  # the reference says what is wrong
         run = math.prod(x.dims[axis + 1 :]) * x.dtype.itemsize
         items = math.prod(x.dims[:axis]) * places.size
-        rows = steps.constant("rows", lambda: places * run)
+        rows = steps.constant(f"rows {run}", lambda: places * run)
         columns = steps.constant("columns", lambda: np.zeros(1, np.int64))
         numbers = (places.size, 1, x.dims[axis] * run, run)
         spec = pick_spec(run, steps.isa.vector_bytes)

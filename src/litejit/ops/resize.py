@@ -135,13 +135,15 @@ class ResizeBilinear(_Resize):
         batches, height, width, depth = y.dims
         rows, columns = self.lines(node, x.dims, (height, width))
         kind = np.int32 if x.dtype.name == "INT8" else np.float32
-        pitch = x.dims[2] * depth
+        pitch, sizes = x.dims[2] * depth, (x.dims, y.dims)
         tables = [
-            steps.constant("rows", lambda: _pairs(rows.lower, rows.upper, pitch)),
-            steps.constant("columns", lambda: _pairs(columns.lower, columns.upper, depth)),
-            steps.constant("row weights", lambda: _pairs(rows.first, rows.weight, 1, kind)),
+            steps.constant(f"rows {sizes}", lambda: _pairs(rows.lower, rows.upper, pitch)),
+            steps.constant(f"columns {sizes}", lambda: _pairs(columns.lower, columns.upper, depth)),
             steps.constant(
-                "column weights", lambda: _pairs(columns.first, columns.weight, 1, kind)
+                f"row weights {sizes}", lambda: _pairs(rows.first, rows.weight, 1, kind)
+            ),
+            steps.constant(
+                f"column weights {sizes}", lambda: _pairs(columns.first, columns.weight, 1, kind)
             ),
         ]
         groups = -(-depth // (steps.isa.vector_bytes // 4))
@@ -201,11 +203,11 @@ class ResizeNearestNeighbor(_Resize):
         if size.value is None or source is None or x.size == 0:
             return
         batches, height, width, depth = y.dims
-        run = depth * x.dtype.itemsize
+        run, sizes = depth * x.dtype.itemsize, (x.dims, y.dims)
         rows, columns = self.lines(node, x.dims, (height, width))
         tables = [
-            steps.constant("rows", lambda: rows * (x.dims[2] * run)),
-            steps.constant("columns", lambda: columns * run),
+            steps.constant(f"rows {sizes}", lambda: rows * (x.dims[2] * run)),
+            steps.constant(f"columns {sizes}", lambda: columns * run),
         ]
         numbers = (height, width, x.dims[1] * x.dims[2] * run, run)
         cost = batches * height * width * (1 + 0.05 * run)
