@@ -92,8 +92,7 @@ class Conv3D(Op):
         """One matrix product for each position of the filter."""
         spans = _spans(node, x.shape[1:4], weights.shape[:3])
         image = np.zeros((len(x), *_framed(spans), x.shape[4]), np.float32)
-        inner = tuple(slice(s.before, s.before + s.size) for s in spans)
-        image[(slice(None), *inner)] = x
+        image[_inner(spans)] = x
         acc = np.zeros(node.output(0).dims, np.float32)
         with np.errstate(all="ignore"):
             for at in product(*(range(n) for n in weights.shape[:3])):
@@ -138,8 +137,7 @@ class Conv3DTranspose(Op):
         with np.errstate(all="ignore"):
             for at in product(*(range(n) for n in weights.shape[:3])):
                 image[_tap(spans, at)] += x @ weights[at].T
-            inner = tuple(slice(s.before, s.before + s.size) for s in spans)
-            return _activate(node, image[(slice(None), *inner)], bias)
+            return _activate(node, image[_inner(spans)], bias)
 
     @staticmethod
     def _window(node: Node, shape: tuple[int, ...], refuse: Any) -> tuple[Span, ...]:

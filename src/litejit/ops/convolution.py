@@ -28,7 +28,7 @@ from litejit.ops.window import LARGEST, Window2D, span
 from litejit.types import F16, F32, I4, I8, I16, I32, I64, U8, Array, TensorType
 
 WIDE_SHIFT = 14  # largest left shift of the int64 rule
-_WEIGHTS = {F32: (F32, F16, I8, U8, I4), U8: (U8,), I8: (I8, I4), I16: (I8, I4)}
+_WEIGHTS = {F32: (F32, F16, I8, U8, I4), U8: (U8,), I8: (I8, I4), I16: (I8, I4, I16)}
 _BIAS = {F32: (F32, F16), U8: (I32,), I8: (I32,), I16: (I32, I64)}
 
 
@@ -112,6 +112,8 @@ def require_types(node: Node) -> None:
     out = node.output(0)
     node.require_dtype(x, _WEIGHTS, "input")
     node.require_dtype(weights, _WEIGHTS[x.dtype], f"filter of {x.dtype.name} input")
+    flat = weights.dtype != I16 or isinstance(node.options, Conv2DOptions)
+    node.require(flat, "filter is INT16, expected INT8 or INT4")
     node.require_dtype(out, (x.dtype,), "output")
     for tensor, what in ((x, "input"), (weights, "filter")):
         node.require(tensor.rank == 4, f"{what} must have 4 dimensions, got {tensor.shape}")
@@ -191,8 +193,14 @@ def sum_type(node: Node, weights: Array) -> Any:
 
 
 def plain_weights(node: Node, weights: Array) -> Array:
-    """Weights without their zero point; uint8 ones of hybrid operators are int8 in disguise."""
+    """Weights without their zero point; uint8 ones of hybrid operators are int8 in disguise.
+
+    LiteRT reads the bytes of int16 weights as int8, from the first on; it is the same here.
+    """
     x, kind, _ = operands(node)
+    if kind.dtype == I16:
+        octets = np.ascontiguousarray(weights, "<i2").reshape(-1).view(np.int8)
+        return octets[: weights.size].reshape(weights.shape)
     if kind.dtype == U8:
         if x.dtype == F32:
             return weights.view(np.int8)

@@ -362,8 +362,15 @@ _PAIRS = {
 
 
 def bmm_multiplier(node: Node) -> float:
-    """float32(left scale * right scale) / output scale, as float64."""
+    """float32(left scale * right scale) / output scale, as float64.
+
+    LiteRT sees the scale 0 where an operand of an integer product has several, so that the
+    result is the output's zero point everywhere; it is the same here.
+    """
     left, right, out = node.core.input(0), node.core.input(1), node.core.output(0)
+    for operand in (left, right):
+        if operand.quantization is not None and operand.quantization.per_channel:
+            return 0.0
     return float(np.float64(np.float32(left.scale) * np.float32(right.scale)) / out.scale)
 
 
