@@ -64,9 +64,12 @@ lock:                                           ; another run has the workers: d
   %pair = cmpxchg ptr %lock.at, i32 0, i32 1 acquire monotonic
   %mine = extractvalue {{i32, i1}} %pair, 1
   %locked = select i1 %mine, ptr %pool.or.null, ptr null
+  br i1 %mine, label %place, label %begin
+place:                                          ; 20 ns, unless the caller has moved
+  call void @place(ptr %locked)
   br label %begin
 begin:
-  %pool = phi ptr [null, %entry], [%locked, %lock]
+  %pool = phi ptr [null, %entry], [%locked, %lock], [%locked, %place]
   %alone = icmp eq ptr %pool, null
   br label %head
 head:

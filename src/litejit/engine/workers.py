@@ -118,8 +118,9 @@ out:
 }}
 """
 
-# before workers are woken: bars them from the CPU that the caller runs on. In a virtual machine
-# an idle CPU counts as taken, and Linux then puts the woken thread behind its waker.
+# when a run begins and before workers are woken: bars them from the CPU that the caller runs on.
+# In a virtual machine an idle CPU counts as taken, and Linux puts the woken thread behind its
+# waker; and a caller that is moved onto a worker's CPU would share it for the rest of its runs.
 _PLACE = f"""
 define internal void @place(ptr %pool) noinline $ATTRIBUTES {{
 entry:
