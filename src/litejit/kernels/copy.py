@@ -27,8 +27,8 @@ _Place: TypeAlias = tuple[Pointer, Pointer, Value]  # source, target, bytes betw
 
 STEPS = (-1, 0, 1, 2, 3, 4)
 ITEM_BYTES = 4096  # a work item is at least about this much, so that dividing costs nothing
-COPIED_PER_NS = 12.0  # bytes of long rows, outside the first cache
-TURNED_PER_NS = 6.0  # bytes of transposed matrices
+COPIED_PER_NS = 32.0  # bytes of long rows, in the second cache
+TURNED_PER_NS = 16.0  # bytes of transposed matrices
 
 OUTERS = (0, 1, 3, 6)  # numbers of outer loops for which there are kernels
 
@@ -225,7 +225,9 @@ def plan_copy(dims: Sequence[Dim], itemsize: int, isa: Isa) -> CopyPlan:
     else:  # no two elements are neighbours in the target
         n, s = 1, size
     across = next((j for j, dim in enumerate(outer) if dim[1] == size != s), None)
-    if across is not None and n > 1:
+    # two or three vectors hold what steps of 2 or 3 pick, in fewer instructions than a tile takes
+    picks = s % size == 0 and s // size in (0, 2, 3) and n >= 16
+    if across is not None and n > 1 and not picks:
         lanes = tile_lanes(size, n, outer[across][0], isa)
         if max(n, outer[across][0]) >= lanes:
             return _plan_transpose(outer, across, (n, s), size, lanes)
