@@ -2,13 +2,242 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from litejit.ops.base import Lowering, Node
+import numpy as np
+
+from litejit.errors import InvokeError
+from litejit.kernels import arithmetic_int8 as bytes_
+from litejit.kernels import elementwise as kernels
+from litejit.kernels import requantize
+from litejit.kernels.walk import TYPES, WalkSpec
+from litejit.ops import fixedpoint
+from litejit.ops.arithmetic import Terms
+from litejit.ops.base import Lowering, Node, Operand
+from litejit.ops.broadcast import walk
+from litejit.ops.lut import codes_of
+from litejit.types import BOOL, F32, I4, I8, I16, I32, I64, U4, U8, U32, Array, DType
+
+MAX_OUTER = 5
+GRAIN = 1024  # elements
+Multiplier = tuple[int, int]
+
+# estimated time of one element on one thread, where it is more than moving it
+_COST_NS = {
+    "exp": 0.25, "log": 0.35, "tanh": 0.4, "logistic": 0.35, "elu": 0.3, "gelu": 0.6,
+    "gelu_tanh": 0.5, "rsqrt": 0.3, "sqrt": 0.2, "sin": 0.9, "cos": 0.9, "power": 2.0, "div": 0.15,
+}  # fmt: skip
 
 
-def __getattr__(name: str) -> Any:
-    def nothing(node: Node, steps: Lowering, *rest: Any) -> None:
-        return None
+def _call(
+    node: Node, steps: Lowering, make: Callable[[int, tuple[int, ...]], WalkSpec],
+    extras: Sequence[Operand | int | float] = (), *, cost_ns: float = 0.1,
+) -> None:  # fmt: skip
+    """Walk the node's operands; nothing for empty outputs and more than five outer loops."""
+    y = node.output(0)
+    shapes = [node.input(position).dims for position in range(len(node.inputs))]
+    if y.size == 0:
+        return
+    plan = walk(y.dims, shapes)
+    if len(plan.outer) > MAX_OUTER:
+        return
+    rank = len(plan.outer)
+    moves = tuple(strides[-1] for strides in plan.strides)
+    numbers = [plan.inner, *plan.outer]
+    numbers += [stride for strides in plan.strides for stride in strides[:-1]]
+    for position, tensor in enumerate(node.inputs):
+        if tensor is not None and tensor.dims == y.dims and tensor.nbytes == y.nbytes:
+            steps.may_share(0, position)
+            break
+    items = plan.rows if rank else plan.inner
+    cost = y.size * cost_ns + (5.0 * items if rank else 0.0)
+    grain = max(1, GRAIN // plan.inner) if rank else GRAIN
+    operands = [operand for operand in steps.inputs if operand is not None]
+    spec = make(rank, moves)
+    steps.call(
+        spec, *operands, steps.outputs[0], *extras, *numbers, items=items, cost_ns=cost, grain=grain
+    )
 
-    return nothing
+
+def unary(node: Node, steps: Lowering, kernel: str, parameters: tuple[float, ...]) -> None:
+    """A table for bytes, a kernel for float32."""
+    x, y = node.input(0), node.output(0)
+    if x.dtype in (I8, U8) and y.dtype in (I8, U8):
+        try:
+            table = np.asarray(node.op.reference(node, codes_of(x.dtype.numpy)))
+        except InvokeError:
+            return  # some codes are refused: the reference looks at the data
+        lookup(node, steps, table)
+    elif kernel and x.dtype == F32 and y.dtype == F32:
+        name = "clip" if kernel == "relu" else kernel
+        _call(
+            node, steps,
+            lambda rank, moves: kernels.ElementwiseSpec(
+                rank, moves, name, (F32,), F32, len(parameters)
+            ),
+            parameters, cost_ns=_COST_NS.get(name, 0.1),
+        )  # fmt: skip
+
+
+def lookup(node: Node, steps: Lowering, table: Array) -> None:
+    """y = table[x] of bytes."""
+    size = node.output(0).size
+    if size == 0:
+        return
+    steps.may_share(0, 0)
+    content = np.ascontiguousarray(table).view(np.uint8)
+    where = steps.constant("table", lambda: content)
+    operands = (steps.inputs[0], steps.outputs[0], where)
+    per_element = 0.03 if steps.isa.byte_permute else 0.7
+    steps.call(
+        kernels.LookupSpec(), *operands,  # type: ignore[arg-type]
+        items=size, cost_ns=size * per_element, grain=4 * GRAIN,
+    )  # fmt: skip
+
+
+_ACTIVATED = ("add", "sub", "mul", "div")
+_PLAIN = (F32, I8, U8, I16, I32, I64, U32, BOOL)
+
+
+def binary(node: Node, steps: Lowering, kernel: str) -> None:
+    """Floats and plain integers."""
+    a, y = node.input(0), node.output(0)
+    if not kernel or a.dtype not in _PLAIN:
+        return
+    if kernel in ("div", "power") and a.dtype != F32:
+        return
+    parameters: tuple[float, ...] = ()
+    if kernel in _ACTIVATED:
+        activation = int(node.options.activation)
+        if a.dtype == F32:
+            low, high = fixedpoint.activation_range(y, activation)
+            parameters = (float(low), float(high))
+        elif activation:
+            return
+    _call(
+        node, steps,
+        lambda rank, moves: kernels.ElementwiseSpec(
+            rank, moves, kernel, (a.dtype, a.dtype), y.dtype, len(parameters)
+        ),
+        parameters, cost_ns=_COST_NS.get(kernel, 0.1) * a.dtype.itemsize / 4,
+    )  # fmt: skip
+
+
+def select(node: Node, steps: Lowering) -> None:
+    """Elements of 1, 2, 4 or 8 bytes, as integers."""
+    condition, x, y = node.input(0), node.input(1), node.output(0)
+    width = {1: I8, 2: I16, 4: I32, 8: I64}.get(x.dtype.itemsize)
+    rows = condition.rank == 1 and y.rank > 1 and condition.dims != y.dims
+    if width is None or x.dtype.numpy.kind == "O" or (rows and node.name == "SELECT"):
+        return
+    element: DType = width
+    _call(
+        node, steps,
+        lambda rank, moves: kernels.ElementwiseSpec(
+            rank, moves, "select", (BOOL, element, element), element, 0
+        ),
+    )  # fmt: skip
+
+
+def cast(node: Node, steps: Lowering) -> None:
+    """Pairs of float32, bool and integers of 8 to 64 bits."""
+    x, y = node.input(0).dtype, node.output(0).dtype
+    allowed = (F32, BOOL, I8, U8, I16, I32, I64)
+    if x not in allowed or y not in allowed:
+        return
+    if x == y:
+        steps.alias(0, 0)
+        return
+    _call(node, steps, lambda rank, moves: kernels.CastSpec(rank, moves, x, y))
+
+
+def quantize(node: Node, steps: Lowering) -> None:
+    """float32 with one scale, and bytes to bytes."""
+    x, y = node.input(0), node.output(0)
+    if x.dtype != F32:
+        unary(node, steps, "", ())
+        return
+    if y.quantization is None or y.quantization.per_channel:
+        return
+    low, high = fixedpoint.type_range(y.dtype)
+    zero = y.zero_point
+    _call(
+        node, steps, lambda rank, moves: kernels.QuantizeSpec(rank, moves, y.dtype),
+        (float(y.scale), float(low - zero), float(high - zero), zero), cost_ns=0.15,
+    )  # fmt: skip
+
+
+def dequantize(node: Node, steps: Lowering) -> None:
+    """Integers with one scale."""
+    x = node.input(0)
+    per_channel = x.quantization is not None and x.quantization.per_channel
+    if per_channel or x.dtype not in (I8, U8, I16, I4, U4):
+        return
+    _call(
+        node, steps, lambda rank, moves: kernels.DequantizeSpec(rank, moves, x.dtype),
+        (float(x.scale), x.zero_point),
+    )  # fmt: skip
+
+
+def _form(multiplier: Multiplier, zero_point: int, bound: int) -> str:
+    m, shift = (np.array([part]) for part in multiplier)
+    return requantize.best_form(m, shift, zero_point, bound)
+
+
+def _block(steps: Lowering, form: str, multiplier: Multiplier, zero_point: int) -> Array:
+    lanes = steps.isa.lanes(TYPES["INT32"])
+    m, shift = (np.full(lanes, part, np.int64) for part in multiplier)
+    return requantize.constants(form, lanes, m, shift, zero_point).ravel()
+
+
+def _bytes_call(
+    node: Node, steps: Lowering, spec: type[Any], rescalings: list[tuple[str, Multiplier, int]],
+    limits: tuple[int, int], cost_ns: float, **fields: Any,
+) -> None:  # fmt: skip
+    """Blocks of constants (form, multiplier, zero point), then one call."""
+    a, b, y = node.input(0), node.input(1), node.output(0)
+    needed = [entry for entry in rescalings if entry[0] != bytes_.HALF]
+    forms = tuple(form for form, _, _ in rescalings)
+    place = steps.constant(
+        "rescalings", lambda: np.concatenate([_block(steps, *entry) for entry in needed])
+    )
+    full = limits == fixedpoint.type_range(y.dtype)
+    _call(
+        node, steps,
+        lambda rank, moves: spec(rank, moves, y.dtype, forms, full, **fields),
+        (place, a.zero_point, b.zero_point, *limits), cost_ns=cost_ns,
+    )  # fmt: skip
+
+
+def sum8(node: Node, steps: Lowering, terms: Terms, sign: int, *, squared: bool = False) -> None:
+    """Sums and differences of bytes, or squares of differences."""
+    zero = node.output(0).zero_point
+    rescalings = []
+    for multiplier in (terms.a, terms.b):
+        bound = 256 << terms.left_shift
+        form = bytes_.HALF if multiplier == (1 << 30, 0) else _form(multiplier, 0, bound)
+        rescalings.append((form, multiplier, 0))
+    bound = (512 << (terms.left_shift - 1)) ** (2 if squared else 1)
+    rescalings.append((_form(terms.y, zero, bound), terms.y, zero))
+    _bytes_call(
+        node, steps, bytes_.Sum8Spec, rescalings, (terms.low, terms.high), 0.4,
+        left_shift=terms.left_shift, sign=sign, squared=squared,
+    )  # fmt: skip
+
+
+def product8(node: Node, steps: Lowering, multiplier: Multiplier, limits: tuple[int, int]) -> None:
+    """Products of bytes."""
+    zero = node.output(0).zero_point
+    form = _form(multiplier, zero, 1 << 16)
+    _bytes_call(node, steps, bytes_.Product8Spec, [(form, multiplier, zero)], limits, 0.25)
+
+
+def prelu8(node: Node, steps: Lowering, first: Multiplier, second: Multiplier) -> None:
+    """PRELU of bytes."""
+    y = node.output(0)
+    rescalings = [
+        (_form(multiplier, y.zero_point, bound), multiplier, y.zero_point)
+        for multiplier, bound in ((first, 256), (second, 1 << 16))
+    ]
+    _bytes_call(node, steps, bytes_.Prelu8Spec, rescalings, fixedpoint.type_range(y.dtype), 0.5)
