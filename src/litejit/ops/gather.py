@@ -80,7 +80,7 @@ class Gather(Op):
         axis, batch = self.axes(node, x.shape, indices.shape)
         check_indices(node, indices, x.shape[axis])
         if batch == 0:
-            return np.asarray(np.take(x, indices.astype(np.int64), axis))
+            return np.asarray(np.take(x, indices.astype(np.int64), axis), x.dtype)
         count = int(np.prod(x.shape[:batch], dtype=np.int64))
         rows = x.reshape(count, *x.shape[batch:])
         places = indices.reshape(count, *indices.shape[batch:]).astype(np.int64)
@@ -141,7 +141,7 @@ class GatherNd(Op):
         if depth == 0:
             shape = indices.shape[:-1] + x.shape
             return np.ascontiguousarray(np.broadcast_to(x, shape))
-        return np.asarray(x[tuple(np.moveaxis(indices, -1, 0).astype(np.int64))])
+        return np.asarray(x[tuple(np.moveaxis(indices, -1, 0).astype(np.int64))], x.dtype)
 
 
 @builtin("SCATTER_ND")
