@@ -31,8 +31,12 @@ def make(n, h, wd, c, kh, kw, oh, ow, seed=0):
     rng = np.random.default_rng(seed)
     x = rng.standard_normal((n, h, wd, c), np.float32)
     w, bias = rng.standard_normal((kh, kw, c), np.float32), rng.standard_normal(c, np.float32)
-    return x, w, bias, np.full((n, oh, ow, c), 7, np.float32), rng.standard_normal(
-        (n, oh, ow, c), np.float32
+    return (
+        x,
+        w,
+        bias,
+        np.full((n, oh, ow, c), 7, np.float32),
+        rng.standard_normal((n, oh, ow, c), np.float32),
     )
 
 

@@ -37,7 +37,21 @@ class ConvF32(KernelSpec):
     def emit(self, name: str, isa: Isa) -> str:
         """The kernel as LLVM IR."""
         sizes = ["scratch_stride", "h", "wd", "ch", "oh", "ow", "n"]
-        sizes += ["y_pixel", "y_row", "y_image", "kh", "sh", "sw", "top", "left", "dh", "span", "taps", "tap_step", "run"]
+        sizes += [
+            "y_pixel",
+            "y_row",
+            "y_image",
+            "kh",
+            "sh",
+            "sw",
+            "top",
+            "left",
+            "dh",
+            "span",
+            "taps",
+            "tap_step",
+            "run",
+        ]
         sizes += ["rows", "panels", "across"]
         pointers = dict.fromkeys(("x", "w", "bias", "y", "residual", "scratch"), Ptr(f32))
         fn = Function(name, isa, **pointers, **dict.fromkeys(sizes, i64))

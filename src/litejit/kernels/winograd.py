@@ -214,8 +214,7 @@ class _Block:
         columns = []
         for j in range(_SIDE):
             planes = [
-                source.load(self.m_plane * (i * _SIDE + j), lanes=self.lanes)
-                for i in range(_SIDE)
+                source.load(self.m_plane * (i * _SIDE + j), lanes=self.lanes) for i in range(_SIDE)
             ]
             columns.append(_outputs(fn, planes))
         bias = self.bias.load(c, lanes=self.lanes)

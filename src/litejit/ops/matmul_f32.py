@@ -1,0 +1,269 @@
+"""Lowerings of float matrix products, and what they share with convolutions: epilogues, costs."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from litejit.codegen.isa import Isa
+from litejit.codegen.lang import f32
+from litejit.kernels.epilogue_f32 import ADD, Epilogue
+from litejit.kernels.gemm_f32 import (
+    F32Array,
+    GemmF32,
+    Tile,
+    TransposePanelsF32,
+    choose_tile,
+    pack_panels,
+    pad_bias,
+)
+from litejit.model.options import Activation
+from litejit.ops.base import Lowering, Node, Operand
+from litejit.record import Record
+from litejit.types import F32, TensorType
+
+_FUSED: dict[Any, Epilogue] = {
+    Activation.NONE: (),
+    Activation.RELU: ("relu",),
+    Activation.RELU6: ("relu6",),
+    Activation.RELU_N1_TO_1: ("relu_n1_to_1",),
+    Activation.TANH: ("tanh",),
+}  # fused activations, as words of an epilogue
+_FOLLOWERS: dict[str, Epilogue] = {
+    "RELU": ("relu",),
+    "RELU6": ("relu6",),
+    "RELU_N1_TO_1": ("relu_n1_to_1",),
+    "RELU_0_TO_1": ("relu_0_to_1",),
+    "HARD_SWISH": ("hard_swish",),
+    "LOGISTIC": ("logistic",),
+    "TANH": ("tanh",),
+    "ELU": ("elu",),
+}  # operators of one input that can run on the sums
+
+L1, L2 = 24 << 10, 256 << 10  # bytes of one operand that should stay in these caches
+
+
+# -- what is fused --
+
+
+def fusible_after(node: Node, follower: Node, position: int) -> bool:
+    """Activations, and one ADD of a tensor of the same shape."""
+    if _epilogue(node) is None or follower.chain:
+        return False
+    out = follower.output(0)
+    if out.dtype != F32 or out.shape is None or out.shape != node.output(0).shape:
+        return False
+    if follower.name in _FOLLOWERS:
+        return True
+    if follower.name != "ADD" or any(part.name == "ADD" for part in node.after):
+        return False
+    other = follower.input(1 - position)
+    same = other.dtype == F32 and other.shape == out.shape
+    return same and follower.options.activation in _FUSED
+
+
+def _epilogue(node: Node) -> Epilogue | None:
+    """The words for the node's own activation and its followers; None: there are none."""
+    words = _FUSED.get(getattr(node.core.options, "activation", Activation.NONE))
+    if words is None:
+        return None
+    for follower in node.after:
+        if follower.name == "ADD":
+            words += (ADD, *_FUSED[follower.options.activation])
+        else:
+            words += _FOLLOWERS[follower.name]
+    return words
+
+
+class Sums(Record):
+    """What every float kernel of a node takes besides its input and weights."""
+
+    epilogue: Epilogue
+    y: Operand
+    residual: Operand
+    bias: Any
+    units: int
+
+    def padded_bias(self, steps: Lowering, columns: int) -> Operand:
+        """The bias as long as whole panels."""
+        return steps.constant(f"bias {columns}", lambda: pad_bias(self.bias, self.units, columns))
+
+
+def sums_of(node: Node, steps: Lowering, bias: TensorType | None, units: int) -> Sums | None:
+    """What follows the sums of a node; None where no kernel applies its activation."""
+    epilogue = _epilogue(node)
+    if epilogue is None:
+        return None
+    y = steps.outputs[0]
+    residual: Operand | None = y  # read only where the epilogue adds
+    if ADD in epilogue:
+        residual = steps.inputs[len(node.core.inputs)]
+    assert residual is not None
+    return Sums(epilogue, y, residual, None if bias is None else bias.value, units)
+
+
+def nanoseconds(isa: Isa, multiply_adds: float, nbytes: float) -> float:
+    """Time on one thread: some 7.5 vector multiply-adds and 100 bytes a nanosecond."""
+    return 50.0 + multiply_adds / (isa.lanes(f32) * 7.5) + nbytes / 100.0
+
+
+# -- matrix products --
+
+
+def product(
+    steps: Lowering, out: Sums, x: Operand, w: Operand, tile: Tile, m: int, k: int,
+    *, bias: Operand, x_row: int = 0, x_k: int = 1, w_k: int = 0, w_panel: int = 0,
+    y: Operand | None = None, y_row: int = 0, batches: int = 1, x_batch: int = 0,
+    w_batch: int = 0, y_batch: int = 0, residual: Operand | None = None, n: int = 0,
+) -> None:  # fmt: skip
+    """y[b, m, n] = epilogue(x[b, m, k] w[b, k, n] + bias); pitches default to packed ones."""
+    n = n or out.units
+    columns = tile.columns(steps.isa)
+    panels = -(-n // columns)
+    row_tiles = -(-m // tile.rows)
+    tile_bytes = tile.rows * k * 4
+    if panels * columns * k * 4 <= L2 // 2 and row_tiles > 1:
+        tiles, wide = max(1, min(row_tiles, L1 // tile_bytes)), panels
+    else:
+        tiles = max(1, min(row_tiles, L2 // tile_bytes))
+        wide = max(1, min(panels, (32 << 10) // (columns * k * 4)))
+    # few items do not split evenly: make them smaller
+    while tiles > 1 and batches * -(-row_tiles // tiles) * -(-panels // wide) < 12:
+        tiles = -(-tiles // 2)
+    across, down = -(-panels // wide), -(-row_tiles // tiles)
+    work = batches * m * k * panels * columns
+    traffic = 4.0 * (batches * m * (k + n) + k * n)
+    steps.call(
+        GemmF32(tile, n % columns != 0, out.epilogue),
+        x, w, bias, y or out.y, residual or out.residual, m, n, k,
+        x_row or k, x_k, y_row or n, w_k or columns, w_panel or columns * k,
+        x_batch, w_batch, y_batch, tiles, wide, across * down, across,
+        items=batches * across * down, cost_ns=nanoseconds(steps.isa, work, traffic),
+    )  # fmt: skip
+
+
+def packed_weights(steps: Lowering, weights: TensorType, matrix: Any, tile: Tile) -> Operand:
+    """Weights as panels; `matrix` makes [K, N] of the constant."""
+    columns = tile.columns(steps.isa)
+    return steps.constant(f"panels {columns}", lambda: pack_panels(matrix(plain(weights)), columns))
+
+
+def plain(weights: TensorType) -> F32Array:
+    """Constant weights, f16 ones widened."""
+    return np.asarray(weights.value).astype(np.float32, copy=False)
+
+
+def lower_fully_connected(node: Node, steps: Lowering) -> None:
+    """FULLY_CONNECTED of floats; weights that are no constant are packed at every run."""
+    core = node.core
+    x, weights, bias = core.input(0), core.input(1), core.optional(2)
+    units, depth = weights.dims
+    out = sums_of(node, steps, bias, units)
+    if out is None or not depth or not units or not x.size or weights.dtype.bits not in (16, 32):
+        return
+    if (bias is not None and not bias.is_constant) or steps.inputs[0] is None:
+        return
+    m = x.size // depth
+    tile = choose_tile(steps.isa, m, units)
+    columns = tile.columns(steps.isa)
+    if weights.is_constant:
+        w = packed_weights(steps, weights, lambda a: a.T, tile)
+    elif weights.dtype == F32 and steps.inputs[1] is not None:
+        w = _pack_at_run(steps, steps.inputs[1], tile, units, depth)
+    else:
+        return
+    product(steps, out, steps.inputs[0], w, tile, m, depth, bias=out.padded_bias(steps, columns))
+
+
+def _pack_at_run(
+    steps: Lowering, w: Operand, tile: Tile, n: int, k: int, batches: int = 1
+) -> Operand:
+    """[batches, n, k] to panels in temporary memory."""
+    columns = tile.columns(steps.isa)
+    panels = -(-n // columns)
+    size = panels * columns * k
+    packed = steps.temporary(4 * size * batches)
+    steps.call(
+        TransposePanelsF32(tile.vectors), w, packed, n, k, k, n * k, size, panels,
+        items=batches * panels, cost_ns=50 + batches * size / 6,
+    )  # fmt: skip
+    return packed
+
+
+def lower_batch_matmul(node: Node, steps: Lowering) -> None:
+    """BATCH_MATMUL of floats; batch dimensions are broadcast by pitches of 0."""
+    core = node.core
+    x, y, result = core.input(0), core.input(1), core.output(0)
+    floats = x.dtype == y.dtype == result.dtype == F32
+    if not floats or not result.size or not x.size or steps.inputs[0] is None:
+        return
+    if steps.inputs[1] is None or _epilogue(node) is None:
+        return
+    adj_x, adj_y = core.options.adj_x, core.options.adj_y
+    m, n = result.dims[-2:]
+    k = x.dims[-2] if adj_x else x.dims[-1]
+    plan = _batches(x.dims[:-2], y.dims[:-2], result.dims[:-2])
+    if plan is None:
+        return
+    out = sums_of(node, steps, None, n)
+    assert out is not None
+    isa, right = steps.isa, steps.inputs[1]
+    vectors = -(-n // isa.lanes(f32))
+    # rows of an operand that lies as it is may be read less than a vector past their end
+    wide = 0 if adj_y else next(v for v in (2, 3, 1) if vectors % v == 0)
+    tile = choose_tile(isa, m, n, fixed_vectors=wide)
+    columns = tile.columns(isa)
+    count, x_step, y_step, outer = plan
+    if adj_y:
+        panels = -(-n // columns)
+        right = _pack_at_run(steps, right, tile, n, k, prod(y.dims[:-2]))
+        size, pitches = panels * columns * k, (columns, columns * k)
+    else:
+        size, pitches = n * k, (n, columns)
+    bias = out.padded_bias(steps, columns)
+    for position, (left_at, right_at) in enumerate(outer):
+        product(
+            steps, out, steps.inputs[0].at(4 * left_at * m * k), right.at(4 * right_at * size),
+            tile, m, k, bias=bias, x_row=1 if adj_x else k, x_k=m if adj_x else 1,
+            w_k=pitches[0], w_panel=pitches[1], y=out.y.at(4 * position * count * m * n),
+            residual=out.residual.at(4 * position * count * m * n),
+            batches=count, x_batch=x_step * m * k, w_batch=y_step * size, y_batch=m * n,
+        )  # fmt: skip
+
+
+def _batches(
+    x: tuple[int, ...], y: tuple[int, ...], out: tuple[int, ...]
+) -> tuple[int, int, int, list[tuple[int, int]]] | None:
+    """(matrices a call, steps of x and y from one to the next, first matrices of every call).
+
+    As many of the last batch dimensions as move alike go into one call.
+    """
+    rank = len(out)
+    x, y = (1,) * (rank - len(x)) + x, (1,) * (rank - len(y)) + y
+    split = rank
+    count, moves = 1, (True, True)
+    while split and out[split - 1] >= 1:
+        dims = x[split - 1], y[split - 1]
+        now = tuple(d == out[split - 1] for d in dims)
+        if out[split - 1] > 1:
+            if count > 1 and now != moves:
+                break
+            moves = (now[0], now[1])
+        count *= out[split - 1]
+        split -= 1
+    inner_x, inner_y = prod(x[split:]), prod(y[split:])
+    numbers = np.indices(out[:split]).reshape(split, -1).T if split else np.zeros((1, 0), int)
+    if len(numbers) > 64:
+        return None
+    outer = [(_number(x[:split], at) * inner_x, _number(y[:split], at) * inner_y) for at in numbers]
+    return count, int(moves[0]), int(moves[1]), outer
+
+
+def _number(dims: tuple[int, ...], at: Any) -> int:
+    """Position of a matrix among those of an operand whose dimensions of 1 are broadcast."""
+    number = 0
+    for size, index in zip(dims, at, strict=True):
+        number = number * size + (int(index) if size > 1 else 0)
+    return number
