@@ -87,7 +87,7 @@ class SubgraphRunner:
         threads: int,
         preserve_all: bool,
     ) -> None:
-        model = loaded.model
+        self.model = model = loaded.model
         self.subgraph = model.subgraphs[index]
         self.operators, self.session = operators, session
         self.types = declared_types(model, index)
@@ -114,7 +114,7 @@ class SubgraphRunner:
         """Prepare the graph for the present shapes and allocate its memory."""
         if self.ready:
             return
-        check_graph(self.subgraph)
+        check_graph(self.subgraph, self.model)
         self.session.check()
         types = dict(self.declared)
         for index, shape in self._shapes.items():
