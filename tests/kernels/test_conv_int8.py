@@ -126,8 +126,7 @@ def test_windows_read_zero_points_outside_the_image(isa, unsigned):
         ((6, 6), 1, 18, (1, 1), (2, 2), (1, 1), (0, 0), (3, 3)),
     ]
     for image, k, n, window, stride, dilation, pad, out in cases:
-        depth = -(-k // 4) * 4 if k < 16 else 0
-        spec = ConvSpec(5, 2, ep.Epilogue("u64", unsigned), unsigned, taps=True, depth=depth)
+        spec = ConvSpec(5, 2, ep.Epilogue("u64", unsigned), unsigned, taps=True, one_step=k < 4)
         layer = Layer(rng, isa, spec, 0, k, n, image=image, out=out, window=window,
                       stride=stride, dilation=dilation, pad=pad)  # fmt: skip
         got = layer.run(cuts=(1,), group=3)

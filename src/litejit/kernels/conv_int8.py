@@ -17,6 +17,7 @@ before: nothing is masked, and equal bytes are written twice.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from litejit.codegen.isa import Isa
@@ -41,10 +42,10 @@ ARGUMENT_NAMES = (
 class ConvSpec(KernelSpec):
     """`rows` x `vectors` accumulators at a time.
 
-    `taps`: the rows of a come from windows (else from x directly). `depth`: bytes of a per tap
-    where fixed, a multiple of 4 (0: run-time argument). `chains`: how many sums over k run
-    side by side (for few rows; the packed depth is a multiple of 4 * chains). `sums`: also
-    multiply the sums of a (over k) with -weight zero point, for u8 weights that do not fit i8.
+    `taps`: the rows of a come from windows (else from x directly). `one_step`: a tap has 4 bytes
+    (depth is 4). `chains`: how many sums over k run side by side (for few rows; the packed depth
+    is a multiple of 4 * chains). `sums`: also multiply the sums of a (over k) with -weight zero
+    point, for u8 weights that do not fit i8.
     """
 
     rows: int
@@ -52,7 +53,7 @@ class ConvSpec(KernelSpec):
     epilogue: Epilogue
     unsigned: bool = False
     taps: bool = False
-    depth: int = 0
+    one_step: bool = False
     chains: int = 1
     sums: bool = False
 
@@ -71,8 +72,8 @@ class _Conv:
         kinds.update(dict.fromkeys(_SHAPE, i64))
         self.fn = Function(name, isa, **kinds)
         self.arg: dict[str, Any] = dict(zip(ARGUMENT_NAMES, self.fn.args, strict=True))
-        if spec.depth:
-            self.arg["depth"] = self.fn.const(spec.depth, i64)
+        if spec.one_step:
+            self.arg["depth"] = self.fn.const(4, i64)
         self.flips = spec.unsigned != isa.dot_is_unsigned
         self.panel = 4 * self.lanes * spec.vectors  # bytes of packed weights for 4 bytes of a
 
@@ -116,29 +117,38 @@ class _Conv:
             return
         with fn.loop(taps, carry=acc, nonempty=True) as tap:
             table = self._scratch() + tap * TABLE_LANES
-            starts = [arg["x"] + table[r] for r in range(spec.rows)]
             at = weights + tap * arg["depth"] * (self.panel // 4)
-            self._products(starts, at, arg["ones"], acc)
+            # made one by one, right before their uses, where one step is all: the scheduler
+            # would load all rows first and spill
+            later = (arg["x"] + table[r] for r in range(spec.rows))
+            self._products(later, at, arg["ones"], acc)
 
-    def _products(self, a: list[Pointer], weights: Pointer, ones: Pointer, acc: list[Any]) -> None:
-        """Add the products of `depth` bytes of every row."""
-        step = 4 * self.spec.chains
-        if self.spec.depth and self.spec.depth <= 4 * step:
-            for k in range(0, self.spec.depth, step):
-                self._step([p + k for p in a], weights + k * (self.panel // 4), ones + k, acc)
+    def _products(
+        self, rows: Iterable[Pointer], weights: Pointer, ones: Pointer, acc: list[Any]
+    ) -> None:
+        """Add the products of `depth` bytes of every row.
+
+        Several steps are always a loop: unrolled, their loads move up and spill.
+        """
+        if self.spec.one_step:
+            self._step(rows, weights, ones, acc)
             return
-        with self.fn.loop(self.arg["depth"], step=step, carry=acc, nonempty=True) as at:
-            self._step([p + at for p in a], weights + at * (self.panel // 4), ones + at, acc)
+        a, step = list(rows), 4 * self.spec.chains
+        with self.fn.loop(self.arg["depth"], step=step, carry=acc, nonempty=True) as k:
+            self._step([p + k for p in a], weights + k * (self.panel // 4), ones + k, acc)
 
-    def _step(self, a: list[Pointer], weights: Pointer, ones: Pointer, acc: list[Any]) -> None:
+    def _step(
+        self, a: Iterable[Pointer], weights: Pointer, ones: Pointer, acc: list[Any]
+    ) -> None:
         spec, fn, width = self.spec, self.fn, 4 * self.lanes
+        a = a if spec.chains == 1 else list(a)
         for chain in range(spec.chains):
             at = weights + chain * self.panel
             b = [at.load(v * width, lanes=width, align=width) for v in range(spec.vectors)]
             if spec.sums:
                 one = (ones + 4 * chain).cast(i32).load(align=4).splat(self.lanes)
-            for r in range(spec.rows):
-                word = (a[r] + 4 * chain).cast(i32).load(align=1).splat(self.lanes)
+            for r, start in enumerate(a):
+                word = (start + 4 * chain).cast(i32).load(align=1).splat(self.lanes)
                 if self.flips:
                     word = word ^ -0x7F7F7F80
                 bytes_ = word.bitcast((u8 if self.isa.dot_is_unsigned else i8) * width)

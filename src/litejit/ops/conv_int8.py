@@ -41,8 +41,8 @@ FEW_TILES = 16  # below, panels of weights are items of their own
 ROW_BYTES = 128  # one row of the kernels' table of offsets
 
 # (rows, vectors, relative time) of tiles, by the number of registers; sums take registers too
-_TILES = {32: ((14, 1, 1.08), (14, 2, 1.0), (7, 3, 1.0)), 16: ((6, 1, 1.1), (4, 2, 1.0))}
-_SUM_TILES = {32: ((14, 1, 1.2), (9, 2, 1.1), (6, 3, 1.05)), 16: ((4, 1, 1.1), (2, 2, 1.0))}
+_TILES = {32: ((16, 1, 1.08), (14, 2, 1.0), (7, 3, 1.0)), 16: ((6, 1, 1.1), (4, 2, 1.0))}
+_SUM_TILES = {32: ((12, 1, 1.2), (9, 2, 1.1), (6, 3, 1.05)), 16: ((4, 1, 1.1), (2, 2, 1.0))}
 
 
 def lower_conv(node: Node, steps: Lowering) -> None:
@@ -315,7 +315,7 @@ def _multiply(layer: Layer, product: _Product) -> None:
     taps = (window.filter_h, window.filter_w) if window is not None else (1, 1)
     spec = ConvSpec(
         rows, vectors, layer.epilogue(channels), layer.unsigned, taps=window is not None,
-        depth=full if full <= 16 else 0, chains=chains, sums=weights.parts == "sums",
+        one_step=window is not None and full == 4, chains=chains, sums=weights.parts == "sums",
     )  # fmt: skip
     order = packing.channel_order(channels, layer.lanes, vectors)
     panels = len(order) // layer.lanes // vectors
