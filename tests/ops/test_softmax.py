@@ -38,7 +38,7 @@ def test_fixed_point_functions_are_near_the_real_ones():
     np.testing.assert_allclose(log_of_sum(raw) / 2**26, np.log(raw / 2**19), atol=2e-7)
     for value in (2, 3, 100, 12345, 2**30, 2**31 - 1):
         multiplier, shift = inverse_sqrt(value)
-        assert multiplier / 2**31 * 2.0**shift == pytest.approx(value**-0.5, rel=1e-6)
+        assert multiplier / 2**31 * 2.0**shift == pytest.approx(value**-0.5, rel=5e-6)
 
 
 @pytest.mark.parametrize("n", [1, 2, 15, 16, 17, 64, 65, 1000])
