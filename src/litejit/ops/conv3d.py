@@ -9,7 +9,7 @@ import numpy as np
 
 from litejit.model.options import Conv3DOptions
 from litejit.ops.base import Node, Op, Types, builtin
-from litejit.ops.fixedpoint import activation_range
+from litejit.ops.fixedpoint import activation_range, require_activation
 from litejit.ops.window import Span, span
 from litejit.types import F32, I32, Array, TensorType
 
@@ -28,6 +28,7 @@ def _spans(node: Node, sizes: tuple[int, ...], filter: tuple[int, ...]) -> tuple
 def _require_operands(
     node: Node, x: TensorType, weights: TensorType, bias: TensorType | None, units: int
 ) -> None:  # fmt: skip
+    require_activation(node, node.output(0), node.options.activation)
     for tensor, what in ((x, "input"), (weights, "filter"), (node.output(0), "output")):
         node.require_dtype(tensor, (F32,), what)
     for tensor, what in ((x, "input"), (weights, "filter")):

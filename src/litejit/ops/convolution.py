@@ -133,6 +133,7 @@ def require_types(node: Node) -> None:
 def require_quantization(node: Node) -> None:
     """Refuse missing, absurd or contradictory scales and zero points."""
     x, weights, bias = operands(node)
+    require_activation(node, node.output(0), node.options.activation)
     if x.dtype == F32 and not weights.dtype.is_integer:
         return
     require_scale(node, weights, "filter", smallest=0.0)
@@ -160,7 +161,6 @@ def require_quantization(node: Node) -> None:
         node.require(bias.zero_point == 0, "bias must have zero point 0")
     largest = WIDE_SHIFT if uses_wide_sums(node) else 31
     require_multiplier(node, float(real_multipliers(node).max()), largest_shift=largest)
-    require_activation(node, node.output(0), node.options.activation)
     if x.dtype == U8 and bias is not None and bias.is_quantized:
         apart = abs(x.scale * weights.scale - bias.scale) / node.output(0).scale
         node.require(apart <= 0.02, "bias' scale is not input scale * filter scale")

@@ -181,7 +181,9 @@ def require_multiplier(node: Node, real: float, *, largest_shift: int = MAX_SHIF
 
 
 def require_activation(node: Node, output: TensorType, activation: int) -> None:
-    """Refuse a quantized output whose scale is too small for its fused activation."""
+    """Refuse unknown activations, and quantized outputs whose scale is too small for theirs."""
+    known = activation in tuple(Activation)
+    node.require(known, f"activation {activation} is not known")
     if output.dtype.is_float or activation not in _FLOAT_RANGES:
         return
     with np.errstate(all="ignore"):

@@ -223,6 +223,7 @@ def _require_fc_types(node: Node) -> None:
         asked = node.options.quantized_bias_type
         ok = x.dtype != I16 or asked in (F32, bias.dtype)
         node.require(ok, f"bias is {bias.dtype.name}, but the options name {asked.name}")
+    require_activation(node, out, node.options.activation)
     ok = fc_is_hybrid(node) or node.options.activation in _CLAMPS
     node.require(
         ok, f"activation {node.options.activation!r} is for float data with integer weights"
@@ -257,7 +258,6 @@ def _require_fc_quantization(node: Node) -> None:
         node.require(ok, "zero points of int16 input and output must be 0")
     largest = _WIDE_SHIFT if weights.dtype == I16 else 31
     require_multiplier(node, float(fc_scales(node).max()), largest_shift=largest)
-    require_activation(node, out, node.options.activation)
     if bias is not None and not q.per_channel:
         apart = abs(x.scale * weights.scale - bias.scale) / out.scale
         node.require(apart <= 0.02, "bias' scale is not input scale * weights' scale")

@@ -74,7 +74,7 @@ class _Pool(Op):
         node.require(x.rank == 4, f"input must be NHWC, got shape {x.shape}")
         if x.dtype != F32 and node.options.activation:
             node.require(y.scale > 0, "output has no quantization scale to clamp with")
-            require_activation(node, y, node.options.activation)
+        require_activation(node, y, node.options.activation)
         window = window_of(node)
         for s, axis in ((window.rows, "height"), (window.columns, "width")):
             ok = s.out == 0 or (s.inside(0) and s.inside(s.out - 1))

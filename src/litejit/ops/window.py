@@ -132,7 +132,8 @@ def span(node: Node, size: int, filter: int, stride: int, dilation: int, axis: s
         )
         out = (size + stride - reach) // stride
     total = max((out - 1) * stride + reach - size, 0)
-    node.require(total <= 2 * LARGEST and reach <= LARGEST, f"the window along {axis} is too large")
+    fits = max(total, reach) <= LARGEST // 2
+    node.require(fits, f"the window along {axis} is too large: it reaches over {reach} cells")
     return Span(size, out, filter, stride, dilation, total // 2, total - total // 2)
 
 
