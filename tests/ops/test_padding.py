@@ -108,7 +108,8 @@ def test_gaps_and_inside_make_up_the_whole_once(seed):
 @pytest.mark.parametrize("mode", list(MirrorPadMode), ids=str)
 def test_mirror_pad_continues_the_image(dtype, mode):
     word = mode.name.lower()
-    for shape, pads in (((3, 4), ((2, 1), (1, 2))), ((2, 5, 20, 3), ((0, 0), (1, 4), (3, 0), (0, 0))),
+    for shape, pads in (((3, 4), ((2, 1), (1, 2))),
+                        ((2, 5, 20, 3), ((0, 0), (1, 4), (3, 0), (0, 0))),
                         ((70,), ((69, 3),)), ((3, 2), ((0, 0), (0, 0)))):  # fmt: skip
         x = data(shape, dtype)
         y = one("MIRROR_PAD", MirrorPadOptions(mode=mode), x, ints([list(p) for p in pads]))

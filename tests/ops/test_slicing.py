@@ -51,6 +51,17 @@ def test_slice_may_depend_on_data():
     agrees_when_not_constant("SLICE", SliceOptions(), data((4, 5)), begin, size)
 
 
+def test_a_window_that_moves_has_a_known_size():
+    x, begin, size = data((6, 4)), ints(3, 1, constant=False), ints(2, 3)
+    node = node_of("SLICE", SliceOptions(), x, begin, size)
+    (y,) = node.op.infer(node)
+    assert y.shape == (2, 3)
+    got = node.op.reference(node, x.value, begin.value, size.value)
+    np.testing.assert_array_equal(got, x.value[3:5, 1:4])
+    with pytest.raises(InvokeError, match="do not fit"):
+        node.op.reference(node, x.value, np.array([5, 0], np.int32), size.value)
+
+
 @pytest.mark.parametrize(("begin", "size"), [(0, 5), (3, 2), (-1, 1), (5, -1), (1, -2)])
 def test_slice_refuses_boxes_that_stick_out(begin, size):
     refused("SLICE", SliceOptions(), data((4,)), ints(begin), ints(size), match="do not fit")

@@ -94,8 +94,10 @@ class Slice(Op):
             node.require_dtype(node.input(position), INDEX, what)
             require_vector(node, node.input(position), x.rank, what)
         begin, size = node.input(1).value, node.input(2).value
-        if begin is None or size is None:
+        if size is None or (begin is None and -1 in numbers(size)):
             return [y.with_shape(None)]
+        if begin is None:  # a window that moves: its place is checked in the run, its size is known
+            begin = np.zeros(x.rank, np.int64)
         return [y.with_shape([c.count for c in self._cuts(x.dims, begin, size, node.require)])]
 
     def reference(self, node: Node, x: Array, begin: Array, size: Array) -> Array:
