@@ -43,12 +43,13 @@ def conv(isa, tile, shape, kernel, n, out, *, stride=1, pad=(0, 0), dilation=1, 
     taps, run_length = (1, kw * c) if dilation == 1 else (kw, c)
     scratch = np.zeros(scratch_floats(kh, span, stride, c, tile), np.float32)
     across = -(-(-(-n // columns)) // panels)  # noqa: B002
-    items = batch * -(-oh // rows) * across
+    parts = -(-ow // (2 * tile.rows))
+    items = batch * -(-oh // rows) * parts * across
     got = run(
         ConvF32(tile, n % columns != 0, epilogue), x, pack_panels(w.reshape(-1, n), columns),
         pad_bias(bias, n, columns), np.full((batch, oh, ow, n), 7, np.float32), residual, scratch,
         scratch.size, h, wd, c, oh, ow, n, n, ow * n, oh * ow * n, kh, stride, stride, *pad, dilation, span, taps,
-        dilation * c, run_length, rows, panels, across,
+        dilation * c, run_length, rows, 2, panels, parts, across,
         items=items, isa=isa, cuts=tuple(cut for cut in cuts if cut < items),
     )[3]  # fmt: skip
     want = oracle(x, w, bias, stride, stride, *pad, oh, ow, dilation, dilation)
@@ -104,7 +105,7 @@ def test_groups_read_and_write_their_channels_only(isa):
     got = run(
         ConvF32(tile, True), shifted, pack_panels(w.reshape(-1, 4), columns),
         pad_bias(None, 4, columns), y, y, scratch, scratch.size, 5, 7, 6, 5, 7, 4, 8, 56, 280, 3, 1, 1,
-        1, 1, 1, 3, 3, 6, 3, 5, 1, 1, items=1, isa=isa,
+        1, 1, 1, 3, 3, 6, 3, 5, 9, 1, 1, 1, items=1, isa=isa,
     )[3]  # fmt: skip
     close(got[..., :4], oracle(x[..., 3:], w, np.zeros(4), 1, 1, 1, 1, 5, 7))
     assert (got[..., 4:] == 7).all()

@@ -147,10 +147,13 @@ def _convolve(
     across = -(-panels // wide)
     pixels = window.batch * window.out_h * -(-window.out_w // tile.rows) * tile.rows
     cost = nanoseconds(isa, pixels * kernel * panels * columns, 4.0 * pixels * units)
-    # rows an item: some 10 microseconds, for its weights are read anew, but a dozen items at least
-    lines = window.batch * window.out_h * across
-    rows = max(1, min(int(10_000 * lines / cost), window.batch * window.out_h * across // 12))
-    rows = min(rows, window.out_h)
+    # some 10 microseconds an item, for its weights are read anew, but a dozen items at least
+    tiles = segment = -(-window.out_w // tile.rows)
+    while segment > 1 and window.batch * window.out_h * across * -(-tiles // segment) < 12:
+        segment = -(-segment // 2)
+    segments = -(-tiles // segment)
+    lines = window.batch * window.out_h * across * segments
+    rows = min(max(1, min(int(10_000 * lines / cost), lines // 12)), window.out_h)
     pixel, row = pitches
     steps.call(
         conv_f32.ConvF32(tile, units % columns != 0, out.epilogue),
@@ -159,8 +162,8 @@ def _convolve(
         pixel, row, image or window.out_h * row,
         window.filter_h, window.stride_h, window.stride_w, window.top, window.left,
         window.dilation_h, reach, taps, window.dilation_w * window.channels, run,
-        rows, wide, across,
-        items=window.batch * -(-window.out_h // rows) * across, cost_ns=cost,
+        rows, segment, wide, segments, across,
+        items=window.batch * -(-window.out_h // rows) * segments * across, cost_ns=cost,
     )  # fmt: skip
 
 
