@@ -193,7 +193,8 @@ def padded(x: Array, window: Window2D, fill: Any) -> Array:
 
 def taps(x: Array, window: Window2D, i: int, j: int, *, start: int, stop: int) -> Array:
     """View of a padded image: what filter position (i, j) sees from output rows [start, stop)."""
-    top, left = i * window.dilation_h, j * window.dilation_w
-    bottom = top + (stop - 1) * window.stride_h + 1
+    left = j * window.dilation_w
+    top = start * window.stride_h + i * window.dilation_h
+    bottom = top + (stop - 1 - start) * window.stride_h + 1
     right = left + (window.out_w - 1) * window.stride_w + 1
     return x[:, top : bottom : window.stride_h, left : right : window.stride_w]
