@@ -130,10 +130,10 @@ class CastSpec(WalkSpec):
 
 
 class QuantizeSpec(WalkSpec):
-    """y = clamp(round_half_away(x / scale) + zero_point) of float32; NaN is the largest code.
+    """y = clamp(round_half_away(x / scale) + zero_point) of float32.
 
-    Arguments: scale, then the smallest and the largest code less the zero point as float32,
-    then the zero point.
+    Arguments: scale, then three codes less the zero point, as float32: the smallest, the
+    largest, that of NaN; then the zero point.
     """
 
     target: DType
@@ -148,7 +148,7 @@ class QuantizeSpec(WalkSpec):
 
     def extras(self) -> dict[str, Type | Ptr]:
         """Scale, bounds, zero point."""
-        return {"scale": f32, "low": f32, "high": f32, "zero": i64}
+        return {"scale": f32, "low": f32, "high": f32, "nan": f32, "zero": i64}
 
     def prepare(self, fn: Function, isa: Isa, extras: list[Any]) -> list[Any]:
         """In every lane."""
@@ -156,13 +156,13 @@ class QuantizeSpec(WalkSpec):
         return [value.splat(self.lanes(isa)) for value in (*floats, zero.to(i32))]
 
     def body(self, fn: Function, isa: Isa, values: list[Value], made: list[Any]) -> Value:
-        """Bounds are whole numbers: clamping first changes nothing and keeps integers small."""
-        scale, low, high, zero = made
+        """The bounds are whole numbers: clamping first changes nothing and keeps integers small."""
+        scale, low, high, nan, zero = made
         real = values[0] / scale
-        real = (real < high).choose(real, high)  # false for NaN
-        real = (real > low).choose(real, low)
+        real = real.differs(real).choose(nan, math.clamp(real, low, high))
         moved = real + fn.copysign(fn.const(_BELOW_HALF, real.type), real)
-        return (moved.to(i32) + zero).to(self.result())
+        codes: Value = moved.to(i32) + zero
+        return codes.to(self.result())
 
 
 class DequantizeSpec(WalkSpec):
@@ -190,7 +190,8 @@ class DequantizeSpec(WalkSpec):
     def body(self, fn: Function, isa: Isa, values: list[Value], made: list[Any]) -> Value:
         """A difference, a conversion, a product."""
         scale, zero = made
-        return (values[0].to(i32) - zero).to(f32) * scale
+        real: Value = (values[0].to(i32) - zero).to(f32) * scale
+        return real
 
 
 class LookupSpec(KernelSpec):

@@ -185,7 +185,7 @@ class HardSwish(Unary):
         f = x.dtype.type
         inner = x + f(3)
         inner = np.where(inner > 0, inner, f(0))
-        return x * np.where(inner < 6, inner, f(6)) / f(6)
+        return np.asarray(x * np.where(inner < 6, inner, f(6)) / f(6))
 
     def integers(self, node: Node, x: Array) -> Array:
         """Exactly LiteRT's reference kernel."""
@@ -204,7 +204,7 @@ class HardSwish(Unary):
         product = ((relu + (1 << 15)) >> 1) * preshift
         truncated = np.where(product >= 0, product >> 15, -(-product >> 15))
         result = fixedpoint.rounding_divide_by_pot(truncated, -exponent) + y.zero_point
-        return np.clip(result, *fixedpoint.type_range(y.dtype))
+        return np.asarray(np.clip(result, *fixedpoint.type_range(y.dtype)))
 
 
 def _saturate16(x: Array) -> Array:
@@ -212,7 +212,7 @@ def _saturate16(x: Array) -> Array:
 
 
 def _round_product16(a: Array, b: int) -> Array:
-    return np.minimum((a * b + (1 << 14)) >> 15, 32767)
+    return np.asarray(np.minimum((a * b + (1 << 14)) >> 15, 32767))
 
 
 class _Relu(Unary):
@@ -259,7 +259,7 @@ class _Relu(Unary):
         m, shift = fixedpoint.quantize_multiplier(self.multiplier(node))
         centred = x.astype(np.int64) - node.input(0).zero_point
         low, high = self.limits(y)
-        return np.clip(_mbqm(centred, m, shift) + y.zero_point, low, high)
+        return np.asarray(np.clip(_mbqm(centred, m, shift) + y.zero_point, low, high))
 
 
 @builtin("RELU", versions=range(1, 4))
@@ -337,7 +337,7 @@ class LeakyRelu(Unary):
         negative = _mbqm(centred, *fixedpoint.quantize_multiplier(abs(alpha)))
         negative = -negative if alpha < 0 else negative
         result = np.where(centred >= 0, positive, negative) + y.zero_point
-        return np.clip(result, *fixedpoint.type_range(y.dtype))
+        return np.asarray(np.clip(result, *fixedpoint.type_range(y.dtype)))
 
 
 @builtin("PRELU")
@@ -386,7 +386,7 @@ class Prelu(Binary):
         product = x * (b.astype(np.int64) - node.input(1).zero_point)
         first, second = (fixedpoint.quantize_multiplier(real) for real in self.multipliers(node))
         result = np.where(x >= 0, _mbqm(x, *first), _mbqm(product, *second)) + y.zero_point
-        return np.clip(result, *fixedpoint.type_range(y.dtype))
+        return np.asarray(np.clip(result, *fixedpoint.type_range(y.dtype)))
 
     def lower(self, node: Node, steps: Lowering) -> None:
         """Exact vector kernels for 8-bit tensors too."""

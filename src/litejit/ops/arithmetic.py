@@ -81,7 +81,7 @@ def scaled_terms(node: Node, terms: Terms, a: Array, b: Array) -> tuple[Array, A
 def finish(node: Node, total: Array, multiplier: tuple[int, int], low: int, high: int) -> Array:
     """Scale an int32 result to the output, add its zero point, clamp."""
     y = _mbqm(fixedpoint.wrap32(total), *multiplier) + node.output(0).zero_point
-    return np.clip(y, low, high)
+    return np.asarray(np.clip(y, low, high))
 
 
 def scale_log2(scale: float) -> int | None:
@@ -134,7 +134,7 @@ class _Sum(Binary):
         divide = fixedpoint.rounding_divide_by_pot
         total = divide(a.astype(np.int64), shifts[0]) + self.sign * divide(b, shifts[1])
         low, high = fixedpoint.activation_range(node.output(0), int(node.options.activation))
-        return np.clip(np.clip(total, -32768, 32767), low, high)
+        return np.asarray(np.clip(np.clip(total, -32768, 32767), low, high))
 
     def lower(self, node: Node, steps: Lowering) -> None:
         """Exact vector kernels for 8-bit sums too."""
@@ -303,7 +303,7 @@ class Div(Binary):
         result = _shift_right(high_mul(quotient, m), over + headroom - shift)
         y = node.output(0)
         low, high = fixedpoint.activation_range(y, int(node.options.activation))
-        return np.clip(result + y.zero_point, low, high)
+        return np.asarray(np.clip(result + y.zero_point, low, high))
 
     def lower(self, node: Node, steps: Lowering) -> None:
         """Floats only: integers are checked while they are divided."""
@@ -371,13 +371,23 @@ class SquaredDifference(Binary):
     def compute(self, node: Node, a: Array, b: Array) -> Array:
         """The plain square."""
         difference = a - b
-        return difference * difference
+        return np.asarray(difference * difference)
 
     def quantized(self, node: Node, a: Array, b: Array) -> Array:
         """Exactly LiteRT's reference kernel."""
         terms = common_scale(node, 7, squared=True)
         x, y = scaled_terms(node, terms, a, b)
         return finish(node, (x - y) ** 2, terms.y, terms.low, terms.high)
+
+    def lower(self, node: Node, steps: Lowering) -> None:
+        """An exact vector kernel for int8 too."""
+        from litejit.ops import lowering
+
+        if self.is_quantized(node):
+            terms = common_scale(node, 7, squared=True)
+            lowering.sum8(node, steps, terms, -1, squared=True)
+        else:
+            super().lower(node, steps)
 
 
 @builtin("POW")

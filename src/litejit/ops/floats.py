@@ -12,7 +12,7 @@ FLOATS = (F32, F16, BF16, F64)
 def widen(array: Array, dtype: DType) -> Array:
     """Values to compute with: float32 for float16 and bfloat16, `array` itself for the rest."""
     if dtype == BF16:
-        return (array.astype(np.uint32) << np.uint32(16)).view(np.float32)
+        return np.asarray((array.astype(np.uint32) << np.uint32(16)).view(np.float32))
     return array.astype(np.float32) if dtype == F16 else array
 
 
@@ -35,4 +35,4 @@ def _bfloat16(array: Array) -> Array:
     bits = np.ascontiguousarray(array).view(np.uint32).reshape(array.shape)
     rounded = (bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16)
     nan = (bits >> np.uint32(16)) & np.uint32(0x8000) | np.uint32(0x7FC0)
-    return np.where(np.isnan(array), nan, rounded).astype(np.uint16)
+    return np.asarray(np.where(np.isnan(array), nan, rounded).astype(np.uint16))

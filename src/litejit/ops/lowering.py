@@ -160,11 +160,12 @@ def quantize(node: Node, steps: Lowering) -> None:
         return
     if y.quantization is None or y.quantization.per_channel:
         return
-    low, high = fixedpoint.type_range(y.dtype)
     zero = y.zero_point
+    low, high = (edge - zero for edge in fixedpoint.type_range(y.dtype))
+    numbers = (low, high, high if zero < 0 else low)
     _call(
         node, steps, lambda rank, moves: kernels.QuantizeSpec(rank, moves, y.dtype),
-        (float(y.scale), float(low - zero), float(high - zero), zero), cost_ns=0.15,
+        (float(y.scale), *(float(number) for number in numbers), zero), cost_ns=0.15,
     )  # fmt: skip
 
 

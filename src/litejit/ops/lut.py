@@ -71,7 +71,7 @@ def interpolate(table: Array, x: Array) -> Array:
     index, fraction = 256 + (code >> 7), code & 127
     base = table[index].astype(np.int32)
     slope = (table[index + 1].astype(np.int32) - base).astype(np.int16).astype(np.int32)
-    return base + ((slope * fraction + 64) >> 7)
+    return np.asarray(base + ((slope * fraction + 64) >> 7))
 
 
 def apply(node: Node, transform: Transform, x: Array) -> Array:

@@ -75,7 +75,8 @@ def _along_axis(q: Quantization, rank: int) -> tuple[Array, Array]:
 class Quantize(Op):
     """float32: y = clamp(round_half_away(x / scale) + zero_point), per tensor or per channel.
 
-    NaN becomes the largest code. Integers are rescaled by s_x / s_y (float64) with two
+    NaN becomes the largest code where the zero point is negative, else the smallest: what the
+    reference kernel's sum wraps to. Integers are rescaled by s_x / s_y (float64) with two
     roundings. int4 and uint4 lie one to a byte.
     """
 
@@ -109,7 +110,9 @@ class Quantize(Op):
             with np.errstate(all="ignore"):
                 scales, zero_points = _along_axis(target.quantization, x.ndim)
                 rounded = lut.round_away(x / scales)
-                codes = lut.to_integer(rounded, -(2**31), 2**31 - 1, nan=2**31 - 1)
+                codes = lut.to_integer(rounded, -(2**31), 2**31 - 1, nan=-(2**31))
+                wrapped = np.isnan(rounded) & (zero_points < 0)
+                codes = np.where(wrapped, 2**31 - 1, codes)
             return narrow(np.clip(codes + zero_points, low, high), target.dtype)
         m, shift = fixedpoint.quantize_multiplier(source.scale / target.scale)
         centred = fixedpoint.wrap32(x.astype(np.int64) - source.zero_point)

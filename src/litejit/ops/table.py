@@ -68,7 +68,7 @@ def evaluate_cluster(nodes: Sequence[Node], tensor: int) -> Array | None:
     for node in nodes:
         if any(_is_per_channel(tensor) for tensor in (*node.inputs, *node.outputs)):
             return None
-        arrays = []
+        arrays: list[Any] = []
         for operand in node.inputs:
             if operand is None:
                 arrays.append(None)

@@ -49,7 +49,9 @@ def _reciprocal_root(x: Array) -> Array:
 
 
 def _sign(x: Array) -> Array:
-    return np.where(x > 0, x.dtype.type(1), np.where(x < 0, x.dtype.type(-1), x * x.dtype.type(0)))
+    return np.asarray(
+        np.where(x > 0, x.dtype.type(1), np.where(x < 0, x.dtype.type(-1), x * x.dtype.type(0)))
+    )
 
 
 def _plain(function: Any) -> Callable[[Node, Array], Array]:
@@ -86,7 +88,7 @@ def _absolute(node: Node, x: Array) -> Array:
     if source.scale != target.scale:
         ratio = float(np.float32(source.scale) / np.float32(target.scale))
         value = _mbqm(value, *fixedpoint.quantize_multiplier(ratio))
-    return np.clip(value + target.zero_point, *fixedpoint.type_range(target.dtype))
+    return np.asarray(np.clip(value + target.zero_point, *fixedpoint.type_range(target.dtype)))
 
 
 def _root(node: Node, x: Array) -> Array:
@@ -97,7 +99,7 @@ def _root(node: Node, x: Array) -> Array:
     code = np.trunc(np.sqrt(real) / np.float32(target.scale))
     low, high = fixedpoint.type_range(target.dtype)
     whole = lut.to_integer(code, -(2**31), 2**31 - 1, nan=0)
-    return np.clip(whole + target.zero_point, low, high)
+    return np.asarray(np.clip(whole + target.zero_point, low, high))
 
 
 def _inverse_root_multiplier(value: int) -> tuple[int, int]:
