@@ -54,7 +54,8 @@ def _peers(model: str, threads: int) -> dict[str, Callable[[], Any]]:
     except ImportError:
         return {}
     result = {}
-    for name, kind in (("LiteRT", "AUTO"), ("LiteRT, builtin", "BUILTIN_WITHOUT_DEFAULT_DELEGATES")):
+    kinds = {"LiteRT": "AUTO", "LiteRT, builtin": "BUILTIN_WITHOUT_DEFAULT_DELEGATES"}
+    for name, kind in kinds.items():
         try:
             other = litert.Interpreter(
                 model,

@@ -97,12 +97,12 @@ def _read_image(path: str, detail: dict[str, Any]) -> Array:
         converted = image.convert("L" if shape[3] == 1 else "RGB").resize((shape[2], shape[1]))
     pixels = np.asarray(converted, np.float32).reshape(shape) / np.float32(255)
     dtype, (scale, zero_point) = np.dtype(detail["dtype"]), detail["quantization"]
-    if dtype.kind == "f":
-        return pixels.astype(dtype)
-    if not scale:
-        return np.rint(pixels * 255).astype(dtype)
-    info = np.iinfo(dtype)
-    return np.clip(np.rint(pixels / scale + zero_point), info.min, info.max).astype(dtype)
+    if dtype.kind != "f":
+        info = np.iinfo(dtype)
+        codes = pixels / scale + zero_point if scale else pixels * 255
+        pixels = np.clip(np.rint(codes), info.min, info.max)
+    result: Array = pixels.astype(dtype)
+    return result
 
 
 def _lines(path: str | None) -> list[str]:
