@@ -127,8 +127,8 @@ def _ranked(value: Array, detail: dict[str, Any], labels: list[str]) -> str:
     real = value.ravel().astype(np.float64)
     real = (real - zero_point) * scale if scale else real
     best = np.argsort(-real, kind="stable")[:SHOWN]
-    name = lambda k: labels[k] if k < len(labels) else str(k)  # noqa: E731
-    return "\n".join(f"{name(int(k))}: {real[k]:.4g}" for k in best)
+    names = dict(enumerate(labels))
+    return "\n".join(f"{names.get(k, str(k))}: {real[k]:.4g}" for k in best.tolist())
 
 
 def _excerpt(value: Array) -> str:
