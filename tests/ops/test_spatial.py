@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tests.ops.moving import FIXED, Arg, agrees_when_not_constant, data, ints, node_of, one
+from tests.ops.moving import (
+    FIXED,
+    Arg,
+    Immediate,
+    agrees_when_not_constant,
+    data,
+    evaluate,
+    ints,
+    node_of,
+    one,
+)
 
 from litejit.errors import PrepareError
 from litejit.model.options.shape import (
@@ -98,6 +108,22 @@ def test_rank_3_has_one_block_size():
     np.testing.assert_array_equal(y, want)
     back = one("BATCH_TO_SPACE_ND", B2S(), Arg(y, constant=False), ints([3]), ints([[2, 1]]))
     np.testing.assert_array_equal(back, x.value)
+
+
+def calls_of(node, args):
+    """How many kernel calls a node is lowered to."""
+    inferred = node.with_types(node.inputs, tuple(node.op.infer(node)))
+    steps = Immediate(inferred, [a.value for a in args])
+    node.op.lower(inferred, steps)
+    return steps.calls
+
+
+def test_large_blocks_are_left_to_numpy():
+    args = data((1, 3, 3, 1)), ints(10, 10), ints([[0, 7], [0, 7]])
+    node = node_of("SPACE_TO_BATCH_ND", S2B(), *args)
+    (y,) = evaluate(node, *args, kernels=False)
+    assert y.shape == (100, 1, 1, 1)
+    assert calls_of(node, args) == 0
 
 
 def test_blocks_may_depend_on_data():

@@ -47,7 +47,8 @@ class RowsSpec(KernelSpec):
 
     Elements have `itemsize` bytes (1, 2, 4 or 8) and are `step` elements apart in the source
     (ANY: `pitch` bytes). `lanes` are moved at a time; where `run` is no multiple, the last group
-    overlaps the one before. `groups` is 1 or 2 where a row takes exactly that many, else 0.
+    overlaps the one before. `groups` is 1 or 2 where a row takes exactly that many, 4 where it
+    takes so many that four make an iteration, else 0.
 
     Arguments: source, target, run, pitch, n, source stride, target stride, block, blocks, then
     (n, source stride, target stride) for each of `outers` loops. An item is `block` rows of the
@@ -95,7 +96,7 @@ class RowsSpec(KernelSpec):
         return fn.ir()
 
     def _row(self, fn: Function, place: _Place, run: Value) -> None:
-        if not self.groups:
+        if self.groups in (0, 4):
             self._span(fn, place, fn.const(0, i64), run)
             return
         source, target, pitch = place
@@ -108,7 +109,7 @@ class RowsSpec(KernelSpec):
         """Elements at ... stop of a row that has at least `lanes` elements in front of stop."""
         source, target, pitch = place
         fill = self._group(fn, source, pitch, 0) if self.step == 0 else None
-        for count in (4, 1) if self.long or self.step == ANY else (1,):
+        for count in (4, 1) if self.groups == 4 else (1,):
             carry = [at]
             last = stop - count * self.lanes + 1
             with fn.loop(last, start=at, step=count * self.lanes, carry=carry) as j:
@@ -284,7 +285,7 @@ def _plan_rows(outer: list[Dim], run: tuple[int, int], size: int, isa: Isa) -> C
     lanes = 1 if step == ANY else min(isa.vector_bytes // size, 1 << (n.bit_length() - 1))
     cost_ns = 10 + nbytes / min(COPIED_PER_NS * lanes * size / 16, COPIED_PER_NS)
     long = n * size >= 2 * ITEM_BYTES
-    groups = 0 if long or n > 2 * lanes or step == ANY else 1 if n == lanes else 2
+    groups = 4 if n >= 8 * lanes or step == ANY else 0 if n > 2 * lanes else 1 + (n > lanes)
     if long:
         inner, block = (1, 0, 0), ITEM_BYTES // size
         blocks = -(-n // block)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from itertools import product
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
@@ -36,7 +36,10 @@ if TYPE_CHECKING:
 
 MAX_RANK = 5  # of PAD and PADV2 in LiteRT
 
-Pads = list[tuple[int, int]]
+MAX_CALLS = 81  # kernel calls of one node; beyond them NumPy is as fast
+
+Pads: TypeAlias = list[tuple[int, int]]
+Gap: TypeAlias = tuple[int, list[tuple[int, int]], int]  # offset, loops of (n, stride), run
 
 
 def pads_of(paddings: Array, refuse: Refuse) -> Pads:
@@ -87,28 +90,38 @@ class _PadOp(Op):
             steps.alias()
             return
         size, target = y.dtype.itemsize, steps.outputs[0]
-        if x.size == 0:
-            copy_box(steps, target, value, [(y.size, 0, size)], size)
-            return
         strides = row_strides(y.dims, size)
         rows = zip(x.dims, row_strides(x.dims, size), strides, strict=True)
         start = sum(a * step for (a, _), step in zip(pads, strides, strict=True))
         copy_box(steps, target.at(start), input_of(steps, 0), list(rows), size)
-        for offset, box, run in gaps(x.dims, pads, strides, y.nbytes):
-            dims = [(n, 0, step) for n, step in box]
-            copy_box(steps, target.at(offset), value, [*dims, (run // size, 0, size)], size)
+        fill_border(steps, target, value, (x.dims, pads, strides, y.nbytes), size)
 
 
-def gaps(
-    inside: tuple[int, ...], pads: Pads, strides: list[int], nbytes: int
-) -> list[tuple[int, list[tuple[int, int]], int]]:
+def fill_border(
+    steps: Lowering,
+    target: Operand,
+    value: Operand,
+    border: tuple[tuple[int, ...], Pads, list[int], int],
+    itemsize: int,
+) -> None:
+    """Write one element all over what `gaps(*border)` names, and all over it without an inside."""
+    inside, pads, _, nbytes = border
+    found: list[Gap] = [(0, [], nbytes)] if 0 in inside else []
+    if 0 not in inside and any(a or b for a, b in pads):
+        found = gaps(*border)
+    for offset, box, run in found:
+        dims = [*((n, 0, step) for n, step in box), (run // itemsize, 0, itemsize)]
+        copy_box(steps, target.at(offset), value, dims, itemsize)
+
+
+def gaps(inside: tuple[int, ...], pads: Pads, strides: list[int], nbytes: int) -> list[Gap]:
     """What is left of a padded array (byte strides, nbytes) once its inside is written.
 
     Each (offset, [(count, stride), ...], run): a run of bytes repeated over a box. Seen along
     memory the border consists of a head, a tail, and between two neighbours of every padded
     dimension a gap that holds one's end and the other's beginning.
     """
-    found: list[tuple[int, list[tuple[int, int]], int]] = []
+    found: list[Gap] = []
     padded = [d for d, (a, b) in enumerate(pads) if a or b]
     last = padded[-1]
     start = sum(pads[d][0] * strides[d] for d in padded)
@@ -241,6 +254,8 @@ class MirrorPad(Op):
         ]
         if math.prod(len(p) for p in pieces) == 1:
             steps.alias()
+            return
+        if math.prod(len(p) for p in pieces) > MAX_CALLS:
             return
         froms, tos = row_strides(x.dims, size), row_strides(y.dims, size)
         for region in product(*pieces):

@@ -26,7 +26,7 @@ from litejit.ops.blocks import (
     require_same_type,
     row_strides,
 )
-from litejit.ops.padding import Pads, border_value, pads_of
+from litejit.ops.padding import MAX_CALLS, Pads, border_value, fill_border, pads_of
 from litejit.types import F16, F32, I8, I16, I32, I64, U8
 
 if TYPE_CHECKING:
@@ -194,24 +194,26 @@ class SpaceToBatchND(_BatchOp):
         sizes, pads = self._blocks(block, edges, node.require)
         (n, h, w, c), (_, out_h, out_w, _) = _as_nhwc(x.dims), _as_nhwc(y.dims)
         bh, bw = (*sizes, 1)[:2]
+        if bh * bw > MAX_CALLS:
+            return
         (top, _), (left, _) = (*pads, (0, 0))[:2]
         size, target = x.dtype.itemsize, steps.outputs[0]
         froms, tos = row_strides((n, h, w, c), size), row_strides(_as_nhwc(y.dims), size)
-        if any(a or b for a, b in pads) or x.size == 0:
-            border = steps.constant("border", lambda: border_value(y))
-            copy_box(steps, target, border, [(y.size, 0, size)], size)
+        border = steps.constant("border", lambda: border_value(y))
         for i in range(bh):
             for j in range(bw):
-                # rows first ... last of y come from x, the others from the padding
+                # rows first ... last of this part of y come from x, the others are padding
                 h0, h1 = _inside(i, bh, top, h, out_h)
                 w0, w1 = _inside(j, bw, left, w, out_w)
-                if h0 >= h1 or w0 >= w1:
-                    continue
+                part = target.at((i * bw + j) * n * tos[0])
+                inside = (n, h1 - h0, w1 - w0, c)
+                border_pads = [(0, 0), (h0, out_h - h1), (w0, out_w - w1), (0, 0)]
+                fill_border(steps, part, border, (inside, border_pads, tos, n * tos[0]), size)
                 source = (h0 * bh + i - top) * froms[1] + (w0 * bw + j - left) * froms[2]
-                to = (i * bw + j) * n * tos[0] + h0 * tos[1] + w0 * tos[2]
-                dims = [(n, froms[0], tos[0]), (h1 - h0, froms[1] * bh, tos[1]),
-                        (w1 - w0, froms[2] * bw, tos[2]), (c, size, size)]  # fmt: skip
-                copy_box(steps, target.at(to), input_of(steps, 0).at(source), dims, size)
+                to = part.at(h0 * tos[1] + w0 * tos[2])
+                apart = (froms[0], froms[1] * bh, froms[2] * bw, size)
+                dims = list(zip(inside, apart, tos, strict=True))
+                copy_box(steps, to, input_of(steps, 0).at(source), dims, size)
 
 
 @builtin("BATCH_TO_SPACE_ND", versions=range(1, 5))
@@ -256,6 +258,8 @@ class BatchToSpaceND(_BatchOp):
         sizes, pads = self._blocks(block, edges, node.require)
         (_, in_h, in_w, _), (n, h, w, c) = _as_nhwc(x.dims), _as_nhwc(y.dims)
         bh, bw = (*sizes, 1)[:2]
+        if bh * bw > MAX_CALLS:
+            return
         (top, _), (left, _) = (*pads, (0, 0))[:2]
         size = x.dtype.itemsize
         froms, tos = row_strides(_as_nhwc(x.dims), size), row_strides((n, h, w, c), size)
