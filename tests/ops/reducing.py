@@ -24,6 +24,11 @@ class Compiled(Immediate):
 
     shares = 0
 
+    def __init__(self, node, values):
+        super().__init__(node, values)
+        self.status = Memory(self._fenced(np.zeros(8, np.int64)))
+        self.word = self.fences[-1].array
+
     def scratch(self, nbytes):
         return Memory(self._fenced(np.zeros((nbytes + 63) // 64 * 64, np.uint8)))
 
@@ -52,6 +57,7 @@ def lowered(node: Node, values: list[Any]) -> list[np.ndarray] | None:
     steps = Compiled(node, values)
     node.op.lower(node, steps)
     steps.check()
+    assert steps.word[0] == 0, "a kernel refused its data"
     return steps.results if steps.calls else None
 
 
@@ -142,11 +148,16 @@ def refuses(name: str, options: Any, args: list[Arg | None], outs: list[Out], ma
 def refuses_data(
     name: str, options: Any, args: list[Arg | None], outs: list[Out], match: str
 ) -> None:
-    """The operator says no to the data of a run, and has no kernel that says less."""
+    """The operator says no to the data of a run, and so does its kernel, where it has one."""
     node = node_of(name, options, args, outs)
     node = node.with_types(node.inputs, tuple(node.op.infer(node)))
     with pytest.raises(InvokeError, match=match):
         node.op.reference(node, *[None if a is None else a.value for a in args])
+    if all(t is not None and t.shape is not None for t in node.outputs):
+        steps = Compiled(node, [None if a is None else a.value for a in args])
+        node.op.lower(node, steps)
+        steps.check()
+        assert not steps.calls or steps.word[0] >> 48
 
 
 def bfloat16(values: Any) -> Arg:

@@ -35,7 +35,8 @@ def link(
     budget.check(plan.arena_bytes, "the arena of all tensors")
     arena = aligned_memory(plan.arena_bytes)
     views = _views(graph, lowered, plan, arena, variables)
-    address = _addresses(lowered, plan, arena, views)
+    status = native.Block(64)
+    address = _addresses(lowered, plan, arena, views, status.address)
     kernels = _kernels(lowered, isa)
     keep = (arena, lowered.arrays, variables)
     segments: list[NativeCall | PythonCall] = []
@@ -44,9 +45,8 @@ def link(
             segments.append(PythonCall(node, views))
             continue
         packed = [_pack(step, kernels, address) for step in native_steps]
-        segments.append(
-            NativeCall(native.NativeProgram(packed, threads, keep=keep), native_steps)
-        )
+        program = native.NativeProgram(packed, threads, status=status, keep=keep)
+        segments.append(NativeCall(program, native_steps, views))
     return Program(tuple(segments), views, arena, lowered)
 
 
@@ -107,12 +107,14 @@ def _objects(tensor: TensorType) -> Array:
 
 
 def _addresses(
-    lowered: Lowered, plan: MemoryPlan, arena: Array, views: dict[int, Array]
+    lowered: Lowered, plan: MemoryPlan, arena: Array, views: dict[int, Array], status: int
 ) -> Callable[[Place], int]:
     base = arena.ctypes.data
     arrays = [array.ctypes.data for array in lowered.arrays]
 
     def address(place: Place) -> int:
+        if place.kind == "status":
+            return status + place.offset
         if place.kind == "array":
             return arrays[place.number] + place.offset
         if place.kind == "request":

@@ -24,7 +24,8 @@ class Place(Record):
     """An operand before it has an address: a numbered piece of memory and a byte offset.
 
     `kind` is "tensor" (number of the tensor whose memory it is), "request" (number in
-    `Lowered.requests`) or "array" (number in `Lowered.arrays`).
+    `Lowered.requests`), "array" (number in `Lowered.arrays`) or "status" (the run's one word
+    for kernels that refuse their data).
     """
 
     kind: str
@@ -194,6 +195,7 @@ class _NodeLowering:
         self.settled = False
         self.own_requests: list[int] = []
         self._shared: dict[int, int] = {}  # output position -> input position
+        self.status: Operand = Place("status", 0)
         if owner.isa is not None:
             self.isa = owner.isa
         self.inputs: tuple[Operand | None, ...] = tuple(self._operand(t) for t in node.inputs)

@@ -51,12 +51,15 @@ class Program:
 
 
 class NativeCall:
-    """A run of kernels, and the nodes that they belong to."""
+    """A run of kernels, the nodes that they belong to, and the arrays that they work on."""
 
-    __slots__ = ("_call", "native", "steps")
+    __slots__ = ("_call", "native", "steps", "views")
 
-    def __init__(self, program: native.NativeProgram, steps: list[NativeStep]) -> None:
+    def __init__(
+        self, program: native.NativeProgram, steps: list[NativeStep], views: dict[int, Array]
+    ) -> None:
         self.native, self.steps, self._call = program, steps, program.call
+        self.views = views
 
     def run(self) -> None:
         """Run all kernels once; a refusal names the node whose kernel it was."""
@@ -72,6 +75,10 @@ class NativeCall:
             if refusal is None:
                 raise
             node = self.steps[refusal.step].node
+            try:
+                run_reference(node, self.views)  # refuses the same data, in words
+            except LitejitError as reason:
+                raise node_failed(node, str(reason)) from error
             raise node_failed(node, str(error)) from error
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from litejit.codegen.lang import Function, Pointer, Ptr, Type, Value, f32, i8, i32, i64
+from litejit.codegen.lang import Function, Pointer, Ptr, Type, Value, f32, i8, i32, i64, u64
 from litejit.kernels.base import KernelSpec
 from litejit.kernels.reduce import TYPES
 from litejit.types import DType
@@ -34,22 +34,55 @@ class PickSpec(KernelSpec):
             source = x + (item / height * batch + rows[item % height])
             target = y + item * width * run
             with fn.loop(width) as j:
-                self._pixel(fn, source + columns[j], target + j * run, run, word)
+                copy_bytes(fn, source + columns[j], target + j * run, run, word, self.groups)
         return fn.ir()
 
-    def _pixel(
-        self, fn: Function, source: Pointer, target: Pointer, run: Value, word: Type
-    ) -> None:
-        last = run - self.lanes
-        if self.groups:
-            places = [fn.const(0, i64), last][: self.groups]
-            values = [_read(source, at, word) for at in places]
-            for at, value in zip(places, values, strict=True):
-                _write(target, at, value)
-            return
-        with fn.loop(last, step=self.lanes) as at:
-            _write(target, at, _read(source, at, word))
-        _write(target, last, _read(source, last, word))
+
+class GatherSpec(KernelSpec):
+    """Copies rows by index: y[o, k] = x[o, indices[k]], rows of `run` bytes.
+
+    Arguments: x, y, indices, status, count (of indices), size (of the axis), run. A work item
+    is a row of y. An index outside [0, size) stores `1 << 48 | k` at `status` and copies
+    nothing. `bits` is the width of an index; `lanes` and `groups` as in PickSpec.
+    """
+
+    bits: int
+    lanes: int
+    groups: int
+
+    def emit(self, name: str, isa: Isa) -> str:
+        """IR text of the kernel."""
+        fn = Function(name, isa, x=Ptr(i8), y=Ptr(i8), indices=Ptr(Type("i", self.bits)),
+                      status=Ptr(i64), count=i64, size=i64, run=i64)  # fmt: skip
+        x, y, indices, status, count, size, run = fn.args
+        word = Type("i", 8 * self.lanes) if self.lanes <= 8 else i8 * self.lanes
+        with fn.loop(fn.end, start=fn.begin) as item:
+            k = item % count
+            index = indices[k].to(i64)
+            inside = index.to(u64) < size.to(u64)
+            with fn.when(inside):
+                source = x + (item / count * size + index) * run
+                copy_bytes(fn, source, y + item * run, run, word, self.groups)
+            with fn.when(inside ^ True):
+                status[0] = k | (1 << 48)
+        return fn.ir()
+
+
+def copy_bytes(
+    fn: Function, source: Pointer, target: Pointer, run: Value, word: Type, groups: int
+) -> None:
+    """Copy `run` bytes as words: exactly `groups` (1 or 2, overlapping), or 0: in a loop."""
+    lanes = word.bits * word.lanes // 8
+    last = run - lanes
+    if groups:
+        places = [fn.const(0, i64), last][:groups]
+        values = [_read(source, at, word) for at in places]
+        for at, value in zip(places, values, strict=True):
+            _write(target, at, value)
+        return
+    with fn.loop(last, step=lanes) as at:
+        _write(target, at, _read(source, at, word))
+    _write(target, last, _read(source, last, word))
 
 
 def _read(at: Pointer, offset: Value, word: Type) -> Value:

@@ -112,10 +112,13 @@ class Lowering(Protocol):
 
     `inputs` and `outputs` are the node's operands, in its order (None: absent). A constant
     input is an operand too, 64-byte aligned. Every tensor may be read, not written, up to 64
-    bytes past its end.
+    bytes past its end. `status` is where a kernel that must refuse its data stores
+    `code << 48 | position` (code from 1) before it returns: the run ends after that call, and
+    the node's reference, run on the same data, has to say what is wrong.
     """
 
     isa: Isa
+    status: Operand
     inputs: tuple[Operand | None, ...]
     outputs: tuple[Operand, ...]
 

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from litejit.kernels.resize import pick_spec
+from litejit.kernels.resize import GatherSpec, pick_spec
 from litejit.model.options.index import (
     GatherNdOptions,
     GatherOptions,
@@ -20,7 +20,7 @@ from litejit.model.options.index import (
     UnsortedSegmentProdOptions,
     UnsortedSegmentSumOptions,
 )
-from litejit.ops.base import Arrays, Lowering, Node, Op, Types, builtin
+from litejit.ops.base import Arrays, Lowering, Node, Op, Operand, Types, builtin
 from litejit.ops.indexing import Refuse, check_indices, made, normal_axis, shape_from
 from litejit.types import (
     BF16,
@@ -93,7 +93,11 @@ class Gather(Op):
     def lower(self, node: Node, steps: Lowering) -> None:
         x, indices, source = node.input(0), node.input(1), steps.inputs[0]
         axis, batch = self.axes(node, x.dims, indices.dims)
-        if indices.value is None or batch or source is None or x.size == 0 or not indices.size:
+        late = steps.inputs[1]
+        if batch or source is None or late is None or x.size == 0 or not indices.size:
+            return
+        if indices.value is None:
+            _gather_rows(steps, source, x, late, indices, axis)
             return
         places = indices.value.reshape(-1).astype(np.int64)
         if places.min() < 0 or places.max() >= x.dims[axis]:
@@ -106,6 +110,18 @@ class Gather(Op):
         spec = pick_spec(run, steps.isa.vector_bytes)
         operands = (source, steps.outputs[0], rows, columns, *numbers)
         steps.call(spec, *operands, items=items, cost_ns=items * (4 + 0.05 * run))
+
+
+def _gather_rows(
+    steps: Lowering, table: Operand, x: TensorType, indices: Operand, at: TensorType, axis: int
+) -> None:
+    """Gather slices of x along `axis` by indices that the run brings and the kernel checks."""
+    run = math.prod(x.dims[axis + 1 :]) * x.dtype.itemsize
+    items = math.prod(x.dims[:axis]) * at.size
+    pick = pick_spec(run, steps.isa.vector_bytes)
+    spec = GatherSpec(at.dtype.bits, pick.lanes, pick.groups)
+    operands = (table, steps.outputs[0], indices, steps.status, at.size, x.dims[axis], run)
+    steps.call(spec, *operands, items=items, cost_ns=items * (4 + 0.05 * run))
 
 
 def _check_tuples(node: Node, indices: Array, sizes: tuple[int, ...]) -> None:
@@ -250,6 +266,13 @@ class EmbeddingLookup(Op):
         with np.errstate(all="ignore"):
             wide = rows.astype(np.float32) * factor
             return np.asarray(wide.astype(node.output().dtype.numpy))
+
+    def lower(self, node: Node, steps: Lowering) -> None:
+        ids, table = node.input(0), node.input(1)
+        at, rows = steps.inputs
+        plain = not self._widens(table, node.output())
+        if plain and at is not None and rows is not None and table.size and ids.size:
+            _gather_rows(steps, rows, table, at, ids, 0)
 
 
 @builtin("ONE_HOT")
