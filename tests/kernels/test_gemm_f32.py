@@ -13,6 +13,7 @@ from litejit.codegen import llvm
 from litejit.codegen.lang import f32
 from litejit.kernels import gemm_f32
 from litejit.kernels.gemm_f32 import (
+    DotF32,
     GemmF32,
     Tile,
     TransposePanelsF32,
@@ -116,3 +117,19 @@ def test_panels_transposed_at_run_time_are_those_packed_before(isa):
         for batch in range(2):
             flat = got[batch].transpose(1, 0, 2).reshape(k, -1)[:, :n]
             assert (flat == w[batch].T).all()
+
+
+@BY_ISA
+def test_single_columns_are_right_around_the_edges_of_a_vector(isa):
+    lanes = isa.lanes(f32)
+    rng = np.random.default_rng(6)
+    for m in (lanes, lanes + 1, 3 * lanes - 1):
+        for k in (1, lanes, 2 * lanes + 3):
+            x, w = rng.standard_normal((m, k), np.float32), rng.standard_normal(k, np.float32)
+            bias, residual = rng.standard_normal(1, np.float32), rng.standard_normal(m, np.float32)
+            padded = np.concatenate([w, np.zeros(-k % lanes, np.float32)])
+            got = run(
+                DotF32(("add", "relu")), x, padded, bias, np.zeros(m, np.float32), residual,
+                m, k, k, items=ceil(m / lanes), isa=isa, cuts=(1,),
+            )[3]  # fmt: skip
+            close(got, np.maximum(x.astype(np.float64) @ w + bias + residual, 0))

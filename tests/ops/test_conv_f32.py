@@ -68,6 +68,7 @@ CONVOLUTIONS = [
     ((1, 7, 7, 20), (40, 1, 1, 20), {"activation": Activation.RELU6}),
     ((3, 2, 2, 5), (1, 1, 1, 5), {}),
     ((1, 1, 1, 33), (70, 1, 1, 33), {}),
+    ((1, 9, 5, 19), (1, 1, 1, 19), {"activation": Activation.RELU}),
     ((1, 13, 18, 16), (24, 3, 3, 16), {"activation": Activation.RELU}),
     ((2, 9, 10, 9), (5, 3, 3, 9), {"padding": Padding.VALID}),
     ((1, 9, 11, 3), (17, 3, 3, 3), {"stride": 2}),
@@ -176,7 +177,7 @@ def fuse(node, follower, position, others=()):
 
 @BY_ISA
 @pytest.mark.parametrize(
-    "image, filters, options", [CONVOLUTIONS[0], CONVOLUTIONS[3], CONVOLUTIONS[9]]
+    "image, filters, options", [CONVOLUTIONS[0], CONVOLUTIONS[3], CONVOLUTIONS[4], CONVOLUTIONS[10]]
 )
 def test_sums_take_in_a_residual_and_activations(isa, image, filters, options):
     arrays = [floats(*image), floats(*filters), floats(filters[0])]

@@ -97,6 +97,54 @@ def pad_bias(bias: Any, n: int, columns: int) -> F32Array:
     return full
 
 
+class DotF32(KernelSpec):
+    """y[m] = epilogue(x[m, k] . w[k] + bias (, residual[m])): one column, a vector of rows at once.
+
+    The epilogue costs once a vector of outputs, not once a row. Arguments: x, w (zeros up to
+    whole vectors), bias, y, residual, m (at least a vector), k, pitch of rows of x.
+    Items: vectors of rows; the last overlaps the one before.
+    """
+
+    epilogue: Epilogue = ()
+
+    def emit(self, name: str, isa: Isa) -> str:
+        """The kernel as LLVM IR."""
+        pointers = dict.fromkeys(("x", "w", "bias", "y", "residual"), Ptr(f32))
+        fn = Function(name, isa, **pointers, m=i64, k=i64, x_row=i64)
+        x, w, bias, y, residual, m, k, x_row = fn.args
+        lanes = isa.lanes(f32)
+        whole = k - k % lanes
+        with fn.loop(fn.end, start=fn.begin) as item:
+            row = fn.minimum(item * lanes, m - lanes)
+            sources = [x + (row + r) * x_row for r in range(lanes)]
+            sums = [fn.const(0.0, f32 * lanes)] * lanes
+            with fn.loop(whole, step=lanes, carry=sums) as i:
+                weights = w.load(i, lanes=lanes)
+                for r, source in enumerate(sources):
+                    sums[r] = fn.fma(source.load(i, lanes=lanes), weights, sums[r])
+            with fn.when(whole < k, sums):
+                weights, mask = w.load(whole, lanes=lanes), fn.first(k - whole, lanes)
+                for r, source in enumerate(sources):
+                    there = source.load(whole, lanes=lanes, mask=mask)
+                    sums[r] = fn.fma(there, weights, sums[r])
+            value = sum_lanes(sums) + bias[0].splat(lanes)
+            beside = partial(residual.load, row, lanes=lanes)
+            y.store(row, finish(fn, self.epilogue, value, beside))
+        return fn.ir()
+
+
+def sum_lanes(rows: list[Value]) -> Value:
+    """Vector whose lane r is the sum of all lanes of rows[r]; as many rows as lanes."""
+    lanes, half = len(rows), 1
+    while len(rows) > 1:
+        low = [j if not j & half else lanes + j - half for j in range(lanes)]
+        high = [j + half if not j & half else lanes + j for j in range(lanes)]
+        pairs = zip(rows[::2], rows[1::2], strict=True)
+        rows = [a.shuffle(low, b) + a.shuffle(high, b) for a, b in pairs]
+        half *= 2
+    return rows[0]
+
+
 class TransposePanelsF32(KernelSpec):
     """[n, k] -> the panels of `pack_panels`, at run time; columns past n repeat the last row.
 

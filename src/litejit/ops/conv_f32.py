@@ -16,11 +16,11 @@ from litejit.ops.convolution import operands, transposed_window_of
 from litejit.ops.matmul_f32 import (
     L2,
     Sums,
+    dense,
     fusible_after,
     lower_batch_matmul,
     lower_fully_connected,
     nanoseconds,
-    packed_weights,
     plain,
     product,
     sums_of,
@@ -49,10 +49,7 @@ def lower_conv(node: Node, steps: Lowering) -> None:
     x = steps.inputs[0]
     if depth == window.channels and window.is_pointwise:
         m = window.batch * window.out_h * window.out_w
-        tile = choose_tile(steps.isa, m, units)
-        w = packed_weights(steps, weights, lambda a: a.reshape(units, depth).T, tile)
-        bias_row = out.padded_bias(steps, tile.columns(steps.isa))
-        product(steps, out, x, w, tile, m, depth, bias=bias_row)
+        dense(steps, out, x, weights, m, depth)
     elif depth == window.channels and _pays_winograd(window, units):
         _winograd(steps, out, window, weights, x)
     else:

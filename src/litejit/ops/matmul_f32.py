@@ -11,6 +11,7 @@ from litejit.codegen.isa import Isa
 from litejit.codegen.lang import f32
 from litejit.kernels.epilogue_f32 import ADD, Epilogue
 from litejit.kernels.gemm_f32 import (
+    DotF32,
     F32Array,
     GemmF32,
     Tile,
@@ -144,6 +145,26 @@ def product(
     )  # fmt: skip
 
 
+def dense(
+    steps: Lowering, out: Sums, x: Operand, weights: TensorType, m: int, k: int
+) -> None:  # fmt: skip
+    """x[m, k] times constant weights [n, ..., k]: a product, or dots where n is 1."""
+    isa, units = steps.isa, out.units
+    lanes = isa.lanes(f32)
+    if units == 1 and m >= lanes:
+        w = steps.constant("column", lambda: pad_bias(plain(weights), k, lanes))
+        items = -(-m // lanes)
+        steps.call(
+            DotF32(out.epilogue), x, w, out.padded_bias(steps, 1), out.y, out.residual, m, k, k,
+            items=items, cost_ns=nanoseconds(isa, items * (lanes * (k + 20.0)), 4.0 * m * k),
+        )  # fmt: skip
+        return
+    tile = choose_tile(isa, m, units)
+    w = packed_weights(steps, weights, lambda a: a.reshape(units, k).T, tile)
+    bias = out.padded_bias(steps, tile.columns(isa))
+    product(steps, out, x, w, tile, m, k, bias=bias)
+
+
 def packed_weights(steps: Lowering, weights: TensorType, matrix: Any, tile: Tile) -> Operand:
     """Weights as panels; `matrix` makes [K, N] of the constant."""
     columns = tile.columns(steps.isa)
@@ -166,15 +187,13 @@ def lower_fully_connected(node: Node, steps: Lowering) -> None:
     if (bias is not None and not bias.is_constant) or steps.inputs[0] is None:
         return
     m = x.size // depth
-    tile = choose_tile(steps.isa, m, units)
-    columns = tile.columns(steps.isa)
     if weights.is_constant:
-        w = packed_weights(steps, weights, lambda a: a.T, tile)
+        dense(steps, out, steps.inputs[0], weights, m, depth)
     elif weights.dtype == F32 and steps.inputs[1] is not None:
+        tile = choose_tile(steps.isa, m, units)
         w = _pack_at_run(steps, steps.inputs[1], tile, units, depth)
-    else:
-        return
-    product(steps, out, steps.inputs[0], w, tile, m, depth, bias=out.padded_bias(steps, columns))
+        bias_row = out.padded_bias(steps, tile.columns(steps.isa))
+        product(steps, out, steps.inputs[0], w, tile, m, depth, bias=bias_row)
 
 
 def _pack_at_run(
