@@ -80,7 +80,8 @@ def conv_options(padding=Padding.SAME, stride=(1, 1), dilation=(1, 1), activatio
 def conv_sample(rng, image, filter, **more):
     keys = ("dtype", "bias", "per_channel", "zero")
     own = {k: more.pop(k) for k in keys if k in more}
-    return Sample(rng, "CONV_2D", conv_options(**more), image, filter, axis=0, units=filter[0], **own)
+    options = conv_options(**more)
+    return Sample(rng, "CONV_2D", options, image, filter, axis=0, units=filter[0], **own)
 
 
 CONVOLUTIONS = [
@@ -96,6 +97,10 @@ CONVOLUTIONS = [
     ((1, 1, 1, 40), (5, 1, 1, 40), {}),
     ((1, 3, 3, 64), (300, 1, 1, 64), {"activation": Activation.RELU_N1_TO_1}),
     ((1, 8, 8, 6), (1, 3, 3, 6), {"per_channel": False}),
+    ((2, 7, 18, 9), (16, 3, 3, 9), {}),
+    ((1, 9, 33, 16), (5, 3, 5, 16), {"stride": (2, 1), "dilation": (2, 1)}),
+    ((1, 5, 20, 8), (13, 3, 2, 8), {"padding": Padding.VALID}),
+    ((1, 4, 17, 32), (32, 2, 3, 16), {}),
 ]
 
 

@@ -13,9 +13,7 @@ from collections.abc import Callable
 import numpy as np
 
 from litejit.kernels import depthwise_int8 as depthwise
-from litejit.kernels import packing_int8 as packing
-from litejit.kernels.conv_int8 import ConvSpec
-from litejit.ops.base import Lowering, Node, Operand
+from litejit.ops.base import Lowering, Node
 from litejit.ops.convolution import (
     conv_activation,
     conv_bias,
@@ -31,18 +29,13 @@ from litejit.ops.layer_int8 import (
     takes,
     weights_of,
 )
+from litejit.ops.product_int8 import Picked, Product, input_operand, multiply
 from litejit.ops.window import Window2D, window_of
 from litejit.record import Record, replace
 from litejit.types import U8, Array
 
 LARGEST = 1 << 31  # offsets inside one image are int32
 MAX_UNROLLED = 64  # dot products in a depthwise kernel's inner loop
-FEW_TILES = 16  # below, panels of weights are items of their own
-ROW_BYTES = 128  # one row of the kernels' table of offsets
-
-# (rows, vectors, relative time) of tiles, by the number of registers; sums take registers too
-_TILES = {32: ((16, 1, 1.08), (14, 2, 1.0), (7, 3, 1.0)), 16: ((6, 1, 1.1), (4, 2, 1.0))}
-_SUM_TILES = {32: ((12, 1, 1.2), (9, 2, 1.1), (6, 3, 1.05)), 16: ((4, 1, 1.1), (2, 2, 1.0))}
 
 
 def lower_conv(node: Node, steps: Lowering) -> None:
@@ -112,8 +105,8 @@ def lower_fully_connected(node: Node, steps: Lowering) -> None:
         limits=matmul.fc_activation(node), factor=matmul.fc_scales(node),
     )  # fmt: skip
     layer = Layer(node, steps, numbers)
-    pick = _Picked(lambda w: w[None], slice(0, units), 1, units)
-    _multiply(layer, _Product("dense", pick, depth, rows, depth, units))
+    pick = Picked(lambda w: w[None], slice(0, units), 1, units)
+    multiply(layer, Product("dense", pick, depth, rows, depth, units))
 
 
 def lower_batch_matmul(node: Node, steps: Lowering) -> None:
@@ -181,7 +174,7 @@ def _call_depthwise(layer: Layer, window: Window2D, spec: depthwise.DepthwiseSpe
     inside, outside = window.in_h * window.in_w * units, window.out_h * window.out_w * units
     for image in range(window.batch):
         steps.call(
-            spec, _input(layer, image * inside), packed, channels,
+            spec, input_operand(layer, image * inside), packed, channels,
             layer.padding(window.in_w * units), steps.scratch(scratch),
             steps.outputs[0].at(image * outside), *layer.shared_operands(image * outside),
             *(window.in_h, window.in_w, units, window.out_h, window.out_w, blocks),
@@ -202,61 +195,7 @@ def _depthwise_ns(layer: Layer, window: Window2D, spec: depthwise.DepthwiseSpec)
     return blocks * (columns + groups * window.out_w * (dots + spec.out_rows))
 
 
-# -- products of rows with panels of weights --
-
-
-class _Picked(Record):
-    """Which weights a product takes: `arrange` makes [..., channels, depth] of the file's.
-
-    `channels` are the output channels; they fall into `groups`, each of which sees a part of
-    the depth of its own; `units` is the number of channels of the whole layer.
-    """
-
-    arrange: Callable[[Array], Array]
-    channels: slice
-    groups: int
-    units: int
-
-    __hash__ = object.__hash__
-
-    def choose(self, weights: Array) -> Array:
-        """[taps, channels, depth of one group]."""
-        arranged = self.arrange(weights)
-        chosen: Array = arranged.reshape(-1, *arranged.shape[-2:])[:, self.channels]
-        return chosen
-
-    def join(self, chosen: Array, fill: int) -> Array:
-        """[taps, channels, depth of all groups]; `fill` lies between the groups."""
-        if self.groups == 1:
-            return chosen
-        taps, count, depth = chosen.shape
-        each = count // self.groups
-        result = np.full((taps, count, depth * self.groups), fill, chosen.dtype)
-        for g in range(self.groups):
-            rows = slice(g * each, (g + 1) * each)
-            result[:, rows, g * depth : (g + 1) * depth] = chosen[:, rows]
-        return result
-
-
-class _Product(Record):
-    """One call of a product: `rows` of `depth` bytes, `pitch` bytes apart, or from `window`.
-
-    `x_at` and `y_at` are the offsets of the first row and result; results lie `out_pitch`
-    bytes apart, lines of results `out_line`.
-    """
-
-    name: str
-    pick: _Picked
-    depth: int
-    rows: int
-    pitch: int
-    out_pitch: int
-    window: Window2D | None = None
-    x_at: int = 0
-    y_at: int = 0
-    out_line: int = 0
-
-    __hash__ = object.__hash__
+# -- products --
 
 
 def _grouped(
@@ -277,127 +216,14 @@ def _grouped(
         x_at = image * window.in_h * window.in_w * window.channels
         for part in range(groups // joined):
             channels = slice(part * joined * each, (part + 1) * joined * each)
-            pick = _Picked(arrange, channels, joined, units)
-            product = _Product(
+            pick = Picked(arrange, channels, joined, units)
+            product = Product(
                 f"{part}", pick, depth * joined, pixels * (window.batch if direct else 1),
                 window.channels, units, None if direct else window,
                 x_at + part * joined * depth, image * pixels * units + channels.start,
                 window.out_w * units,
             )  # fmt: skip
-            _multiply(layer, product)
-
-
-def _tile(layer: Layer, product: _Product, channels: int) -> tuple[int, int, int]:
-    """(rows, vectors, chains) of the cheapest tile."""
-    registers, sums = layer.isa.registers, layer.numbers.weights.parts == "sums"
-    needed = -(-channels // layer.lanes)
-    if product.rows == 1 and product.window is None:
-        if needed % 4 == 0 or needed >= 16:
-            return 1, 4, 2
-        return (1, 2, 4) if needed > 1 else (1, 1, 8)
-    tiles = (_SUM_TILES if sums else _TILES)[registers]
-
-    def cost(tile: tuple[int, int, float]) -> float:
-        rows, vectors, factor = tile
-        return -(-product.rows // rows) * rows * -(-needed // vectors) * vectors * factor
-
-    rows, vectors, _ = min(tiles, key=cost)
-    return rows, vectors, 1
-
-
-def _multiply(layer: Layer, product: _Product) -> None:
-    """Pack the weights and call the kernel once."""
-    steps, weights = layer.steps, layer.numbers.weights
-    channels = len(range(*product.pick.channels.indices(product.pick.units)))
-    rows, vectors, chains = _tile(layer, product, channels)
-    full = -(-product.depth // (4 * chains)) * 4 * chains
-    window = product.window
-    taps = (window.filter_h, window.filter_w) if window is not None else (1, 1)
-    spec = ConvSpec(
-        rows, vectors, layer.epilogue(channels), layer.unsigned, taps=window is not None,
-        one_step=window is not None and full == 4, chains=chains, sums=weights.parts == "sums",
-    )  # fmt: skip
-    order = packing.channel_order(channels, layer.lanes, vectors)
-    panels = len(order) // layer.lanes // vectors
-    tiles = -(-product.rows // rows)
-    group = panels if tiles >= FEW_TILES else 1
-    scratch = (taps[0] * taps[1] + 1) * ROW_BYTES
-    pad, shape = _window_arguments(product)
-    steps.call(
-        spec,
-        _input(layer, product.x_at),
-        *_packed(layer, product, spec, order, full),
-        layer.padding(full) if window is not None else 0,
-        steps.scratch(scratch) if window is not None else 0,
-        steps.outputs[0].at(product.y_at),
-        *layer.shared_operands(product.y_at),
-        *(full, product.rows, max(channels - layer.lanes, 0), product.pitch),
-        *(product.out_pitch, product.out_line, panels, group, *taps, *pad, *shape, scratch),
-        items=tiles * -(-panels // group),
-        cost_ns=_cost_ns(layer, tiles * rows, len(order), full * taps[0] * taps[1]),
-    )
-
-
-def _input(layer: Layer, offset: int) -> Operand:
-    data = operands(layer.node)[0] if layer.numbers.form != "scale" else layer.node.core.input(0)
-    position = next(
-        j for j, t in enumerate(layer.node.core.inputs) if t is not None and t.index == data.index
-    )
-    found = layer.steps.inputs[position]
-    assert found is not None
-    return found.at(offset)
-
-
-def _window_arguments(product: _Product) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """(steps, strides, paddings), (height, width, output width) as the kernel takes them."""
-    w = product.window
-    if w is None:
-        return (1, 1, 1, 1, 0, 0), (1, 1, 1)
-    moves = (w.dilation_h, w.dilation_w, w.stride_h, w.stride_w, w.top, w.left)
-    return moves, (w.in_h, w.in_w, w.out_w)
-
-
-def _packed(
-    layer: Layer, product: _Product, spec: ConvSpec, order: Array, full: int
-) -> tuple[Operand, Operand, Operand | int]:
-    """Weights, channel constants and the bytes that sum the activations."""
-    steps, weights, pick = layer.steps, layer.numbers.weights, product.pick
-    name = f"{product.name} {spec.rows}x{spec.vectors}x{spec.chains} {weights.parts}"
-
-    def pack() -> Array:
-        offset = weights.zero if weights.parts == "byte" else weights.offset
-        chosen = pick.choose(weights.raw)
-        if offset:
-            chosen = (chosen.astype(np.int16) - offset).astype(np.int8)
-        joined = pick.join(chosen, weights.zero - offset)
-        return packing.pack_weights(joined, order, layer.lanes, spec.vectors, 4 * spec.chains)
-
-    def constants() -> Array:
-        sums = np.zeros(pick.units, np.int64)
-        chosen = pick.choose(weights.raw)
-        count = chosen.shape[0] * chosen.shape[2]
-        sums[pick.channels] = chosen.sum((0, 2), dtype=np.int64) - count * weights.zero
-        return layer.channel_constants(order + pick.channels.start, sums)
-
-    ones: Operand | int = 0
-    if spec.sums:
-        ones = steps.constant(f"ones {full}", lambda: _ones(product.depth, full))
-    channels = steps.constant(f"channels {name}", constants)
-    return steps.constant(f"weights {name}", pack), channels, ones
-
-
-def _ones(depth: int, full: int) -> Array:
-    ones = np.zeros(full + 64, np.int8)
-    ones[:depth] = 1
-    return ones
-
-
-def _cost_ns(layer: Layer, rows: int, channels: int, depth: int) -> float:
-    """About what the products and the rescaling take on one thread."""
-    width = layer.lanes / 16
-    rate = width * (480 if layer.isa.dot else 60)
-    wide = 1.0 if layer.numbers.form.startswith("u64") else 4.0
-    return rows * channels * (depth / rate + wide / (16 * width))
+            multiply(layer, product)
 
 
 # -- transposed convolutions --
@@ -448,10 +274,10 @@ def _phase(layer: Layer, data: Window2D, y: _Phase, x: _Phase) -> None:
 
     for image in range(data.batch):
         start = ((image * data.out_h + y.start) * data.out_w + x.start) * units
-        product = _Product(
-            f"{y.start},{x.start}", _Picked(arrange, slice(0, units), 1, units), depth,
+        product = Product(
+            f"{y.start},{x.start}", Picked(arrange, slice(0, units), 1, units), depth,
             y.count * x.count, depth, data.stride_w * units, window,
             image * data.in_h * data.in_w * depth, start,
             data.stride_h * data.out_w * units,
         )  # fmt: skip
-        _multiply(layer, product)
+        multiply(layer, product)

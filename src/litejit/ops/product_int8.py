@@ -1,0 +1,251 @@
+"""Calls of the product kernels: which tile, which weights, which operands."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from litejit.kernels import packing_int8 as packing
+from litejit.kernels.conv_int8 import ConvSpec
+from litejit.kernels.sliding_int8 import SlidingSpec, table_bytes
+from litejit.ops.base import Operand
+from litejit.ops.convolution import operands
+from litejit.ops.layer_int8 import Layer
+from litejit.ops.window import Window2D
+from litejit.record import Record
+from litejit.types import Array
+
+FEW_TILES = 16  # below, panels of weights are items of their own
+ROW_BYTES = 128  # one row of the kernels' table of offsets
+SLIDING_ROWS = 16
+
+# (rows, vectors, relative time) of tiles, by the number of registers; sums take registers too
+_TILES = {32: ((16, 1, 1.1), (14, 2, 1.0), (8, 2, 1.02), (7, 3, 1.0)), 16: ((6, 1, 1.1), (4, 2, 1.0))}
+_SUM_TILES = {32: ((12, 1, 1.2), (9, 2, 1.1), (6, 3, 1.05)), 16: ((4, 1, 1.1), (2, 2, 1.0))}
+
+
+class Picked(Record):
+    """Which weights a product takes: `arrange` makes [..., channels, depth] of the file's.
+
+    `channels` are the output channels; they fall into `groups`, each of which sees a part of
+    the depth of its own; `units` is the number of channels of the whole layer.
+    """
+
+    arrange: Callable[[Array], Array]
+    channels: slice
+    groups: int
+    units: int
+
+    __hash__ = object.__hash__
+
+    @property
+    def count(self) -> int:
+        """Number of output channels."""
+        return len(range(*self.channels.indices(self.units)))
+
+    def choose(self, weights: Array) -> Array:
+        """[taps, channels, depth of one group]."""
+        arranged = self.arrange(weights)
+        chosen: Array = arranged.reshape(-1, *arranged.shape[-2:])[:, self.channels]
+        return chosen
+
+    def join(self, chosen: Array, fill: int) -> Array:
+        """[taps, channels, depth of all groups]; `fill` lies between the groups."""
+        if self.groups == 1:
+            return chosen
+        taps, count, depth = chosen.shape
+        each = count // self.groups
+        result = np.full((taps, count, depth * self.groups), fill, chosen.dtype)
+        for g in range(self.groups):
+            rows = slice(g * each, (g + 1) * each)
+            result[:, rows, g * depth : (g + 1) * depth] = chosen[:, rows]
+        return result
+
+
+class Product(Record):
+    """One call of a product: `rows` of `depth` bytes, `pitch` bytes apart, or from `window`.
+
+    `x_at` and `y_at` are the offsets of the first row and result; results lie `out_pitch`
+    bytes apart, lines of results `out_line`.
+    """
+
+    name: str
+    pick: Picked
+    depth: int
+    rows: int
+    pitch: int
+    out_pitch: int
+    window: Window2D | None = None
+    x_at: int = 0
+    y_at: int = 0
+    out_line: int = 0
+
+    __hash__ = object.__hash__
+
+
+def _tile(layer: Layer, product: Product, channels: int) -> tuple[int, int, int]:
+    """(rows, vectors, chains) of the cheapest tile."""
+    registers, sums = layer.isa.registers, layer.numbers.weights.parts == "sums"
+    needed = -(-channels // layer.lanes)
+    if product.rows == 1 and product.window is None:
+        if needed % 4 == 0 or needed >= 16:
+            return 1, 4, 2
+        return (1, 2, 4) if needed > 1 else (1, 1, 8)
+    tiles = (_SUM_TILES if sums else _TILES)[registers]
+
+    def cost(tile: tuple[int, int, float]) -> float:
+        rows, vectors, factor = tile
+        return -(-product.rows // rows) * rows * -(-needed // vectors) * vectors * factor
+
+    rows, vectors, _ = min(tiles, key=cost)
+    return rows, vectors, 1
+
+
+def multiply(layer: Layer, product: Product) -> None:
+    """Pack the weights and call one kernel, once."""
+    steps, channels = layer.steps, product.pick.count
+    if _slides(layer, product):
+        _multiply_sliding(layer, product)
+        return
+    rows, vectors, chains = _tile(layer, product, channels)
+    full = -(-product.depth // (4 * chains)) * 4 * chains
+    window = product.window
+    taps = (window.filter_h, window.filter_w) if window is not None else (1, 1)
+    spec = ConvSpec(
+        rows, vectors, layer.epilogue(channels), layer.unsigned, taps=window is not None,
+        one_step=window is not None and full == 4, chains=chains,
+        sums=layer.numbers.weights.parts == "sums",
+    )  # fmt: skip
+    order = packing.channel_order(channels, layer.lanes, vectors)
+    panels = len(order) // layer.lanes // vectors
+    tiles = -(-product.rows // rows)
+    group = panels if tiles >= FEW_TILES else 1
+    scratch = (taps[0] * taps[1] + 1) * ROW_BYTES
+    pad, shape = _window_arguments(product)
+    steps.call(
+        spec,
+        input_operand(layer, product.x_at),
+        *_packed(
+            layer, product, f"{rows}x{vectors}x{chains}", order,
+            lambda w: packing.pack_weights(w, order, layer.lanes, vectors, 4 * chains),
+        ),
+        _bytes_to_sum(layer, product, full),
+        layer.padding(full) if window is not None else 0,
+        steps.scratch(scratch) if window is not None else 0,
+        steps.outputs[0].at(product.y_at),
+        *layer.shared_operands(product.y_at),
+        *(full, product.rows, max(channels - layer.lanes, 0), product.pitch),
+        *(product.out_pitch, product.out_line, panels, group, *taps, *pad, *shape, scratch),
+        items=tiles * -(-panels // group),
+        cost_ns=_cost_ns(layer, tiles * rows, len(order), full * taps[0] * taps[1]),
+    )
+
+
+def _slides(layer: Layer, product: Product) -> bool:
+    """Is there one vector of channels, and a window whose pixels share cells?"""
+    w = product.window
+    if w is None or layer.isa.registers < 32 or product.pick.count > layer.lanes:
+        return False
+    shares = w.stride_w == w.dilation_w == 1 and 2 <= w.filter_w <= 5
+    units = product.pick.units
+    dense = product.out_pitch == units and product.out_line == w.out_w * units
+    plain = layer.numbers.weights.parts == "byte"
+    return shares and dense and plain and w.out_w >= SLIDING_ROWS and product.depth > 4
+
+
+def _multiply_sliding(layer: Layer, product: Product) -> None:
+    """One call for the tiles of all output rows."""
+    steps, w, channels = layer.steps, product.window, product.pick.count
+    assert w is not None
+    spec = SlidingSpec(SLIDING_ROWS, w.filter_w, layer.epilogue(channels), layer.unsigned)
+    full = -(-product.depth // 4) * 4
+    order = packing.channel_order(channels, layer.lanes, 1)
+    tiles = -(-w.out_w // SLIDING_ROWS) * w.out_h
+    scratch = table_bytes(w.filter_h)
+
+    def pack(weights: Array) -> Array:
+        columns = np.arange(w.filter_w)[:, None] * channels + order.reshape(-1, 1, layer.lanes)
+        lines = weights.reshape(w.filter_h, w.filter_w * channels, -1)
+        return packing.pack_weights(lines, columns.reshape(-1), layer.lanes, w.filter_w, 4)
+
+    steps.call(
+        spec,
+        input_operand(layer, product.x_at),
+        *_packed(layer, product, "sliding", order, pack),
+        layer.padding(full),
+        steps.scratch(scratch),
+        steps.outputs[0].at(product.y_at),
+        *layer.shared_operands(product.y_at),
+        *(full, max(channels - layer.lanes, 0), product.pitch, product.out_pitch),
+        *(w.filter_h, w.dilation_h, w.stride_h, w.top, w.left, w.in_h, w.in_w),
+        *(w.out_h, w.out_w, scratch),
+        items=tiles,
+        cost_ns=_cost_ns(layer, tiles * spec.rows, layer.lanes, full * w.filter_h * w.filter_w),
+    )
+
+
+def input_operand(layer: Layer, offset: int) -> Operand:
+    """The layer's data, `offset` bytes further on."""
+    data = operands(layer.node)[0] if layer.numbers.form != "scale" else layer.node.core.input(0)
+    position = next(
+        j for j, t in enumerate(layer.node.core.inputs) if t is not None and t.index == data.index
+    )
+    found = layer.steps.inputs[position]
+    assert found is not None
+    return found.at(offset)
+
+
+def _window_arguments(product: Product) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """(steps, strides, paddings), (height, width, output width) as the kernel takes them."""
+    w = product.window
+    if w is None:
+        return (1, 1, 1, 1, 0, 0), (1, 1, 1)
+    moves = (w.dilation_h, w.dilation_w, w.stride_h, w.stride_w, w.top, w.left)
+    return moves, (w.in_h, w.in_w, w.out_w)
+
+
+def _packed(
+    layer: Layer, product: Product, name: str, order: Array, pack: Callable[[Array], Array]
+) -> tuple[Operand, Operand]:
+    """Weights and channel constants; `pack` takes int8 [taps, channels, depth]."""
+    steps, weights, pick = layer.steps, layer.numbers.weights, product.pick
+
+    def packed() -> Array:
+        offset = weights.zero if weights.parts == "byte" else weights.offset
+        chosen = pick.choose(weights.raw)
+        if offset:
+            chosen = (chosen.astype(np.int16) - offset).astype(np.int8)
+        return pack(pick.join(chosen, weights.zero - offset))
+
+    def constants() -> Array:
+        sums = np.zeros(pick.units, np.int64)
+        chosen = pick.choose(weights.raw)
+        count = chosen.shape[0] * chosen.shape[2]
+        sums[pick.channels] = chosen.sum((0, 2), dtype=np.int64) - count * weights.zero
+        return layer.channel_constants(order + pick.channels.start, sums)
+
+    name = f"{product.name} {name} {weights.parts}"
+    return steps.constant(f"weights {name}", packed), steps.constant(f"channels {name}", constants)
+
+
+def _bytes_to_sum(layer: Layer, product: Product, full: int) -> Operand | int:
+    if layer.numbers.weights.parts != "sums":
+        return 0
+    return layer.steps.constant(f"ones {full}", lambda: _ones(product.depth, full))
+
+
+def _ones(depth: int, full: int) -> Array:
+    ones = np.zeros(full + 64, np.int8)
+    ones[:depth] = 1
+    return ones
+
+
+def _cost_ns(layer: Layer, rows: int, channels: int, depth: int) -> float:
+    """About what the products and the rescaling take on one thread."""
+    width = layer.lanes / 16
+    rate = width * (480 if layer.isa.dot else 60)
+    wide = 1.0 if layer.numbers.form.startswith("u64") else 4.0
+    return rows * channels * (depth / rate + wide / (16 * width))
+
+
