@@ -199,11 +199,11 @@ def test_symmetric_quantization_of_rows():
 
 
 def test_asymmetric_quantization_of_rows():
-    rows = np.array([[0, 0, 0], [0, 127.5, 255], [-255, -255, -1], [-1, 0, 1]], np.float32)
+    rows = np.array([[0, 0, 0], [0, 127.5, 255], [-255, -255, -1], [-1, 0, 2]], np.float32)
     values, scales, points = quantize_asymmetric(rows)
-    assert points.tolist() == [0, -128, 127, 0]
-    np.testing.assert_allclose(scales, [1, 1, 1, 2 / 255], rtol=1e-6)
-    assert values.tolist() == [[0, 0, 0], [-128, 0, 127], [-128, -128, 126], [-128, 0, 127]]
+    assert points.tolist() == [0, -128, 127, -43]
+    np.testing.assert_allclose(scales, [1, 1, 1, 1 / 85], rtol=1e-6)
+    assert values.tolist() == [[0, 0, 0], [-128, 0, 127], [-128, -128, 126], [-128, -43, 127]]
 
 
 @pytest.mark.parametrize("kind", [I8, U8, I4], ids=repr)
@@ -215,7 +215,7 @@ def test_hybrid_convolution_with_one_scale_is_symmetric(kind):
     values, scales = quantize_symmetric(x.reshape(2, -1))
     acc = sums(values.reshape(x.shape), w.view(np.int8))
     want = acc * (scales[:, None, None, None] * 0.5) + bias
-    np.testing.assert_allclose(got, want, rtol=1e-6)
+    np.testing.assert_allclose(got, want, rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["CONV_2D", "DEPTHWISE_CONV_2D"])
