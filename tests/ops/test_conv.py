@@ -203,7 +203,7 @@ def test_asymmetric_quantization_of_rows():
     values, scales, points = quantize_asymmetric(rows)
     assert points.tolist() == [0, -128, 127, -43]
     np.testing.assert_allclose(scales, [1, 1, 1, 1 / 85], rtol=1e-6)
-    assert values.tolist() == [[0, 0, 0], [-128, 0, 127], [-128, -128, 126], [-128, -43, 127]]
+    assert values.tolist() == [[0, 0, 0], [-128, -1, 127], [-128, -128, 126], [-128, -43, 127]]
 
 
 @pytest.mark.parametrize("kind", [I8, U8, I4], ids=repr)

@@ -68,11 +68,12 @@ def sample(kind, image):
     return RNG.integers(info.min, info.max + 1, image).astype(kind.numpy)
 
 
-@pytest.mark.parametrize("name", list(MEANINGS))
-@pytest.mark.parametrize("kind", [F32, *INTEGERS], ids=repr)
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [(name, F32) for name in MEANINGS]
+    + [(name, kind) for name in list(MEANINGS)[:2] for kind in INTEGERS],
+)
 def test_only_cells_inside_the_image_count(name, kind):
-    if name == "L2_POOL_2D" and kind != F32:
-        pytest.skip("float only")
     for image, filter, stride, same in CASES:
         x = sample(kind, image)
         node = pool(name, x, filter, stride, same, kind)
