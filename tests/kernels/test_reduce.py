@@ -9,7 +9,7 @@ from tests.kernels.harness import HOST_ISAS, run
 from litejit.codegen import isa as isas
 from litejit.codegen import llvm
 from litejit.kernels import requantize
-from litejit.kernels.reduce import AcrossSpec, ArgSpec, RowsSpec
+from litejit.kernels.reduce import AcrossSpec, ArgAcrossSpec, ArgSpec, RowsSpec
 from litejit.ops import fixedpoint
 from litejit.types import F32, I8, I32, U8
 
@@ -105,6 +105,23 @@ def test_first_places_of_extremes(isa, dtype, largest):
             np.testing.assert_array_equal(got, want)
 
 
+@BY_ISA
+@pytest.mark.parametrize("dtype", [F32, I8, U8, I32], ids=str)
+@pytest.mark.parametrize("largest", [True, False])
+def test_first_places_of_extremes_across_rows(isa, dtype, largest):
+    for inner in SIZES:
+        x = numbers((2, 9, inner), dtype)
+        x[:, 5] = x[:, 2]
+        want = x.argmax(1) if largest else x.argmin(1)
+        blocks = -(-inner // (isa.vector_bytes // 4))
+        for wide in (True, False):
+            y = np.full((2, inner), -1, np.int64 if wide else np.int32)
+            args = (x, y, 9, inner, blocks)
+            spec = ArgAcrossSpec(dtype, largest, wide)
+            got = run(spec, *args, items=2 * blocks, isa=isa, cuts=(1,))[1]
+            np.testing.assert_array_equal(got, want)
+
+
 @pytest.mark.parametrize("isa", isas.ISAS, ids=lambda isa: isa.name)
 def test_every_isa_compiles(isa):
     for spec in (
@@ -113,5 +130,6 @@ def test_every_isa_compiles(isa):
         RowsSpec(F32, "sum"),
         RowsSpec(U8, "mean", "wide"),
         ArgSpec(I8, True, False),
+        ArgAcrossSpec(F32, False, True),
     ):
         assert llvm.compile_ir(spec.emit("kernel", isa), isa)

@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from litejit.codegen.lang import Function, Pointer, Ptr, Type, Value, f32, i8, i32, i64, u8
+from litejit.codegen.lang import Function, Pointer, Ptr, Type, Value, f32, i8, i16, i32, i64, u8
 from litejit.kernels import requantize
 from litejit.kernels.base import KernelSpec
 from litejit.types import DType
@@ -20,7 +20,7 @@ from litejit.types import DType
 if TYPE_CHECKING:
     from litejit.codegen.isa import Isa
 
-TYPES: dict[str, Type] = {"FLOAT32": f32, "INT32": i32, "INT8": i8, "UINT8": u8}
+TYPES = {"FLOAT32": f32, "INT32": i32, "INT16": i16, "INT8": i8, "UINT8": u8}
 BLOCK = 64  # float additions in a row before a partial sum is put aside
 Fold = Callable[[Value, Value], Value]
 
@@ -229,4 +229,35 @@ class ArgSpec(KernelSpec):
             top = fn.reduce(word, best[0]).splat(lanes)
             place = fn.reduce("min", best[0].equals(top).choose(best[1], 2**31 - 1))
             y[row] = place.to(i64) if self.wide else place
+        return fn.ir()
+
+
+class ArgAcrossSpec(KernelSpec):
+    """y[o, i] = first place of the largest (or smallest) x[o, :, i]; NaN is never better.
+
+    Arguments: x, y, n, inner, blocks. A work item is a vector of i, `blocks` items an o.
+    """
+
+    dtype: DType
+    largest: bool
+    wide: bool
+
+    def emit(self, name: str, isa: Isa) -> str:
+        """IR text of the kernel."""
+        element, made = TYPES[self.dtype.name], i64 if self.wide else i32
+        fn = Function(name, isa, x=Ptr(element), y=Ptr(made), n=i64, inner=i64, blocks=i64)
+        x, y, n, inner, blocks = fn.args
+        lanes, kind = isa.lanes(i32), widest(element)
+        worst = neutral("max" if self.largest else "min", element)
+        with fn.loop(fn.end, start=fn.begin) as item:
+            outer, first = item / blocks, item % blocks * lanes
+            source = x + (outer * n * inner + first)
+            best = [fn.const(worst, kind * lanes), fn.const(0, i32 * lanes)]
+            with fn.loop(n, carry=best) as row:
+                value = (source + row * inner).load(lanes=lanes).to(kind)
+                better = value > best[0] if self.largest else value < best[0]
+                place = row.to(i32).splat(lanes)
+                best[:] = [better.choose(value, best[0]), better.choose(place, best[1])]
+            mask = fn.first(inner - first, lanes)
+            (y + (outer * inner + first)).store(0, best[1].to(made), mask=mask)
         return fn.ir()

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from litejit.kernels import requantize
-from litejit.kernels.reduce import AcrossSpec, ArgSpec, RowsSpec
+from litejit.kernels.reduce import AcrossSpec, ArgAcrossSpec, ArgSpec, RowsSpec
 from litejit.model.options.index import (
     ArgMaxOptions,
     ArgMinOptions,
@@ -245,6 +245,7 @@ class Sum(Reduction):
 
 class _Extreme(Reduction):
     largest: ClassVar[bool]
+    compiled = (F32, I32, I16, I8, U8)
 
     def start(self, node: Node, n: int, *, whole: bool) -> int:
         first = first_extreme(node.input(0).dtype.numpy, self.largest, whole)
@@ -380,13 +381,23 @@ class _ArgExtreme(Op):
             return
         k = normal_axis(node.require, int(axis.value.reshape(-1)[0]), x.rank)
         n = x.dims[k]
-        if math.prod(x.dims[k + 1 :]) != 1 or n >= 1 << 31:
+        if n >= 1 << 31:
             return
-        rows = x.size // n
+        inner, lanes = math.prod(x.dims[k + 1 :]), steps.isa.vector_bytes // 4
         element = U8 if x.dtype.name == "BOOL" else x.dtype
-        spec = ArgSpec(element, self.largest, node.output().dtype.name == "INT64")
-        cost = rows * 12 + x.size * 1.6 / (steps.isa.vector_bytes // 4)
-        steps.call(spec, source, steps.outputs[0], n, items=rows, cost_ns=cost)
+        wide = node.output().dtype.name == "INT64"
+        target = steps.outputs[0]
+        if inner == 1:
+            rows = x.size // n
+            cost = rows * 4 + x.size * 1.6 / lanes
+            spec = ArgSpec(element, self.largest, wide)
+            steps.call(spec, source, target, n, items=rows, cost_ns=cost)
+            return
+        blocks = -(-inner // lanes)
+        items = x.size // (n * inner) * blocks
+        across = ArgAcrossSpec(element, self.largest, wide)
+        operands = (source, target, n, inner, blocks)
+        steps.call(across, *operands, items=items, cost_ns=items * (4 + n * 1.0))
 
 
 @builtin("ARG_MAX", versions=range(1, 4))
