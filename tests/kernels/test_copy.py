@@ -8,8 +8,9 @@ from tests.kernels.harness import HOST_ISAS, Fenced, run
 
 from litejit.codegen import isa as isas
 from litejit.codegen import llvm
-from litejit.kernels.copy import ANY, RESCALE, RowsSpec, merge, plan_copy
+from litejit.kernels.copy import ANY, RESCALE, RowsSpec, merge, plan_copy, plan_whole_copy
 from litejit.kernels.transpose import TransposeSpec
+from litejit.record import replace
 
 BY_ISA = pytest.mark.parametrize("isa", HOST_ISAS, ids=lambda isa: isa.name)
 BEST = HOST_ISAS[0]
@@ -74,6 +75,21 @@ def test_elements_that_are_apart_in_the_target_leave_the_rest_alone():
     copied([(37, 4, 12)], 4)
     copied([(9, 3, 40), (3, 1, 8)], 1)
     copied([(9, 6, 80), (3, 2, 8)], 2)
+
+
+def test_a_whole_copy_is_idle_in_place():
+    source = np.arange(100, dtype=np.uint8)
+    plan = plan_whole_copy(100, BEST)
+    _, got = run(plan.spec, source, np.zeros(100, np.uint8), *plan.numbers, items=plan.items)
+    np.testing.assert_array_equal(got, source)
+    # a copy onto itself shows only where it would change the order: every second element
+    moves = plan_copy([(40, 2, 1)], 1, BEST)
+    for idle in (False, True):
+        fenced = Fenced(source)
+        spec = replace(moves.spec, idle_in_place=idle)
+        run(spec, fenced.address, fenced.address, *moves.numbers, items=moves.items)
+        fenced.check()
+        assert (fenced.array[1] == source[1]) == idle
 
 
 def test_complex128_moves_as_two_halves():

@@ -57,7 +57,8 @@ class RowsSpec(KernelSpec):
 
     Where `axes` is not 0, the target is found in the run: a third pointer leads to that many
     integers of `index_bits`, and arguments at the end are (largest integer, bytes) for each; a
-    larger or negative one is clamped.
+    larger or negative one is clamped. With `idle_in_place` nothing is done where source and target
+    are the same address.
     """
 
     itemsize: int
@@ -68,6 +69,7 @@ class RowsSpec(KernelSpec):
     long: bool
     axes: int = 0
     index_bits: int = 32
+    idle_in_place: bool = False
 
     def emit(self, name: str, isa: Isa) -> str:
         """IR text of the kernel."""
@@ -83,7 +85,11 @@ class RowsSpec(KernelSpec):
             target = _placed(fn, target, rest[0], rest[-2 * self.axes :])
             rest = rest[1 : -2 * self.axes]
         run, pitch, n, near, to, block, blocks, *outer = rest
-        with fn.loop(fn.end, start=fn.begin) as item:
+        end = fn.end
+        if self.idle_in_place:
+            here, there = (fn.emit(i64, f"ptrtoint ptr {p.ref} to i64") for p in (source, target))
+            end = here.equals(there).choose(fn.begin, end)
+        with fn.loop(end, start=fn.begin) as item:
             first = item % blocks * block
             from_, into = walk(item / blocks, outer, source, target)
             if self.long:
@@ -233,6 +239,13 @@ def plan_copy(dims: Sequence[Dim], itemsize: int, isa: Isa) -> CopyPlan:
         if max(n, outer[across][0]) >= lanes:
             return _plan_transpose(outer, across, (n, s), size, lanes)
     return _plan_rows(outer, (n, s), size, isa)
+
+
+def plan_whole_copy(nbytes: int, isa: Isa) -> CopyPlan:
+    """A copy of `nbytes` contiguous bytes that does nothing where both addresses are equal."""
+    plan = plan_copy([(nbytes, 1, 1)], 1, isa)
+    idle: CopyPlan = replace(plan, spec=replace(plan.spec, idle_in_place=True))
+    return idle
 
 
 def plan_placed_copy(

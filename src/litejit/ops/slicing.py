@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from litejit.kernels.copy import plan_placed_copy
+from litejit.kernels.copy import plan_placed_copy, plan_whole_copy
 from litejit.model.options.shape import (
     DynamicUpdateSliceOptions,
     SliceOptions,
@@ -399,8 +399,9 @@ class DynamicUpdateSlice(Op):
         size, target = x.dtype.itemsize, steps.outputs[0]
         strides = row_strides(x.dims, size)
         steps.may_share()
-        whole = list(zip(x.dims, strides, strides, strict=True))
-        copy_box(steps, target, input_of(steps, 0), whole, size)
+        plan = plan_whole_copy(x.nbytes, steps.isa)
+        extra, items, cost_ns = plan.numbers, plan.items, plan.cost_ns
+        steps.call(plan.spec, input_of(steps, 0), target, *extra, items=items, cost_ns=cost_ns)
         if not update.size:
             return
         box = list(zip(update.dims, row_strides(update.dims, size), strides, strict=True))
