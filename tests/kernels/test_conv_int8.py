@@ -169,10 +169,12 @@ def test_table_is_looked_up_after_the_clamp(isa, unsigned):
     epilogue = ep.Epilogue("u64", unsigned, clamp=True, table=True)
     low, high = (20, 200) if unsigned else (-90, 100)
     common = ep.common_constants(isa.lanes(i32), low, high)
-    layer = Layer(rng, isa, ConvSpec(4, 2, epilogue, unsigned), 30, 16, 40, common=common)
-    byte = layer.scaling.finish(layer.acc, low, high).astype(np.int64) & 255
-    want = table[byte].view(layer.scaling.dtype)
-    np.testing.assert_array_equal(layer.run(table=table), want)
+    for rows in (1, 4, 7):
+        spec = ConvSpec(rows, 2, epilogue, unsigned)
+        layer = Layer(rng, isa, spec, 30, 16, 40, common=common)
+        byte = layer.scaling.finish(layer.acc, low, high).astype(np.int64) & 255
+        want = table[byte].view(layer.scaling.dtype)
+        np.testing.assert_array_equal(layer.run(table=table), want)
 
 
 def test_an_add_that_no_cheap_form_covers_is_not_offered():

@@ -176,13 +176,14 @@ class _Conv:
         for v in range(spec.vectors):
             column = fn.minimum((panel * spec.vectors + v) * self.lanes, arg["last_column"])
             constants = self.finish.load(blocks + v * self.finish.block)
-            for r in range(spec.rows):
-                total = acc[0][r][v]
-                for chain in range(1, spec.chains):
-                    total = total + acc[chain][r][v]
-                if spec.sums:
-                    total = total + sums[r]
-                self.finish.store(arg["y"], total, lines[r] + column, constants)
+            totals = (self._total(acc, sums, r, v) for r in range(spec.rows))
+            self.finish.store(arg["y"], totals, (line + column for line in lines), constants)
+
+    def _total(self, acc: list[Any], sums: list[Value], row: int, vector: int) -> Value:
+        total: Value = acc[0][row][vector]
+        for chain in range(1, self.spec.chains):
+            total = total + acc[chain][row][vector]
+        return total + sums[row] if sums else total
 
     def _scratch(self) -> Pointer:
         first: Pointer = self.arg["scratch"]

@@ -183,8 +183,7 @@ class _Depthwise:
         with fn.loop(arg["out_width"], nonempty=True) as x:
             window = line + x * (arg["stride_x"] * self.column)
             acc = self._dots(window, steps, weights, [bias] * spec.out_rows)
-            for o in range(spec.out_rows):
-                self.finish.store(arg["y"], acc[o], at[o] + x * arg["depth"], constants)
+            self.finish.store(arg["y"], acc, (start + x * arg["depth"] for start in at), constants)
 
     def _dots(
         self,

@@ -10,6 +10,8 @@ again. The term of larger scale has the multiplier 1/2, so that it is q << 19, e
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from litejit.codegen.isa import Isa
@@ -151,10 +153,26 @@ class Emitter:
         """The rescaling constants of the channels whose block is at `at`."""
         return requantize.load(self.epilogue.form, at + 4 * self.lanes, self.lanes)
 
-    def store(self, y: Pointer, acc: Value, offset: Value, constants: list[Value]) -> None:
-        """Finish one vector of accumulators; the result goes to y + offset."""
-        result = requantize.apply(self.epilogue.form, self.isa, acc, constants)
-        self._write(y + offset, self._finish(result, offset))
+    def store(
+        self, y: Pointer, accs: Iterable[Value], offsets: Iterable[Value], c: list[Value]
+    ) -> None:
+        """Finish vectors of the same channels; result j goes to y + offset j."""
+        waiting: list[tuple[Value, Value]] = []
+        for acc, offset in zip(accs, offsets, strict=True):
+            result = requantize.apply(self.epilogue.form, self.isa, acc, c)
+            waiting.append((self._finish(result, offset), offset))
+            if not self.epilogue.table or len(waiting) * self.lanes == self.isa.lanes(i8):
+                self._write_all(y, waiting)
+                waiting = []
+        self._write_all(y, waiting)
+
+    def _write_all(self, y: Pointer, results: list[tuple[Value, Value]]) -> None:
+        """Look up as many bytes as a register holds at once, then write them."""
+        values = [value for value, _ in results]
+        if self.epilogue.table and results:
+            values = self._lookup(values)
+        for value, (_, offset) in zip(values, results, strict=True):
+            self._write(y + offset, value)
 
     def _finish(self, q: Value, offset: Value) -> Value:
         fn, epilogue = self.fn, self.epilogue
@@ -164,8 +182,7 @@ class Emitter:
             q = self._add(q, offset)
             if epilogue.add_clamp:
                 q = fn.minimum(fn.maximum(q, self._number(_ADD_LOW)), self._number(_ADD_HIGH))
-        narrow = requantize.narrow(q, unsigned=epilogue.unsigned)
-        return self._lookup(narrow) if epilogue.table else narrow
+        return requantize.narrow(q, unsigned=epilogue.unsigned)
 
     def _add(self, q: Value, offset: Value) -> Value:
         """(own + other) as TFLite adds int8: every MultiplyByQuantizedMultiplier exact."""
@@ -184,10 +201,20 @@ class Emitter:
         total = terms[0] + terms[1] + self._number(_SUM)
         return requantize.apply("u64", self.isa, total, final)
 
-    def _lookup(self, x: Value) -> Value:
-        return self.isa.lookup(self.fn, self.table, x.bitcast(u8 * self.lanes)).bitcast(
-            self.byte * self.lanes
-        )
+    def _lookup(self, values: list[Value]) -> list[Value]:
+        lanes = self.lanes
+        joined = list(values)
+        while len(joined) & (len(joined) - 1):
+            joined.append(joined[-1])
+        while len(joined) > 1:
+            pairs = zip(joined[::2], joined[1::2], strict=True)
+            joined = [requantize.join(low, high) for low, high in pairs]
+        whole = joined[0]
+        found = self.isa.lookup(self.fn, self.table, whole.bitcast(u8 * whole.type.lanes))
+        if len(values) == 1:
+            return [found.bitcast(self.byte * lanes)]
+        parts = (found.shuffle(range(j * lanes, (j + 1) * lanes)) for j in range(len(values)))
+        return [part.bitcast(self.byte * lanes) for part in parts]
 
     def _write(self, at: Pointer, x: Value) -> None:
         """All lanes, or the first `narrow` in at most two overlapping pieces of 2^i bytes."""

@@ -86,8 +86,8 @@ class _Sliding:
         constants = self.finish.load(block)
         column = fn.minimum(panel * self.lanes, arg["last_column"])
         first = (y * arg["out_width"] + x) * arg["channels_out"] + column
-        for r in range(spec.rows):
-            self.finish.store(arg["y"], acc[r], first + arg["channels_out"] * r, constants)
+        offsets = (first + arg["channels_out"] * r for r in range(spec.rows))
+        self.finish.store(arg["y"], acc, offsets, constants)
 
     def _products(self, cells: list[Pointer], weights: Pointer, acc: list[Any]) -> None:
         spec, width = self.spec, 4 * self.lanes
