@@ -30,12 +30,12 @@ def close(got: np.ndarray, want: np.ndarray) -> None:
     assert float(np.abs(got - want).max(initial=0.0)) <= 3e-6 * span
 
 
-def product(isa, tile, m, n, k, *, epilogue=(), tiles=2, panels=1, cuts=(), seed=0):
+def product(isa, tile, m, n, k, *, epilogue=(), tiles=2, panels=1, cuts=(), ahead=False, seed=0):
     rng = np.random.default_rng(seed)
     x, w = rng.standard_normal((m, k), np.float32), rng.standard_normal((k, n), np.float32)
     bias, residual = rng.standard_normal(n, np.float32), rng.standard_normal((m, n), np.float32)
     columns = tile.columns(isa)
-    spec = GemmF32(tile, n % columns != 0, epilogue)
+    spec = GemmF32(tile, n % columns != 0, epilogue, ahead)
     across = ceil(ceil(n / columns) / panels)
     items = -(-m // (tile.rows * tiles)) * across
     operands = (
@@ -62,6 +62,14 @@ def test_products_are_right_around_the_edges_of_a_tile(isa, rows, vectors):
 @BY_ISA
 def test_epilogues_add_the_residual_before_the_activation(isa):
     close(*product(isa, Tile(4, 2), 9, 3 * isa.lanes(f32), 7, epilogue=("add", "relu")))
+
+
+@BY_ISA
+def test_fetching_ahead_changes_no_bit(isa):
+    plain, want = product(isa, Tile(4, 2), 37, 5 * isa.lanes(f32) + 3, 9)
+    ahead, _ = product(isa, Tile(4, 2), 37, 5 * isa.lanes(f32) + 3, 9, ahead=True)
+    close(ahead, want)
+    assert plain.tobytes() == ahead.tobytes()
 
 
 @BY_ISA

@@ -41,6 +41,7 @@ _TILES = {
     32: ((7, 2), (8, 2), (10, 2), (7, 3), (14, 1), (10, 1)),
     16: ((6, 2), (5, 2), (4, 2), (4, 3), (8, 1), (6, 1)),
 }
+_LINE = 16  # floats of a cache line
 _SMALL_ROWS = 6  # below, a tile as high as the matrix
 
 
@@ -201,12 +202,14 @@ class GemmF32(KernelSpec):
     Arguments: x, w, bias (whole panels), y, residual; m, n, k; pitches in elements: of rows of
     x, of k in x, of rows of y, of k in w, of panels of w; of batches of x, w and y; then tiles
     of rows an item, panels an item, items of a batch, items along n.
-    `masked`: n is no multiple of the panel.
+    `masked`: n is no multiple of the panel. `ahead`: while a panel is used, the next one is
+    fetched into the second cache, a line a step, for weights that lie further away.
     """
 
     tile: Tile
     masked: bool = False
     epilogue: Epilogue = ()
+    ahead: bool = False
 
     def emit(self, name: str, isa: Isa) -> str:
         """The kernel; items are (batch, block of rows, block of panels), the last fastest."""
@@ -237,7 +240,11 @@ class GemmF32(KernelSpec):
                     row = fn.minimum(row0, m - rows)
                     sources = [xb + (row + r) * x_row for r in range(rows)]
                     sums = start_sums(fn, self.tile, bias + column)
-                    multiply(fn, sums, sources, panel, k, x_k=x_k, w_k=w_k)
+                    following = panel + w_panel + (row0 - first) / rows * k * _LINE
+                    multiply(
+                        fn, sums, sources, panel, k, x_k=x_k, w_k=w_k,
+                        ahead=following if self.ahead else None,
+                    )  # fmt: skip
                     out = row * y_row + column
                     store_tile(self, fn, sums, yb + out, rb + out, y_row, n - column)
         return fn.ir()
@@ -256,12 +263,14 @@ def start_sums(fn: Function, tile: Tile, bias: Pointer) -> list[list[Value]]:
 
 def multiply(
     fn: Function, sums: list[list[Value]], sources: list[Pointer], panel: Pointer, k: Value,
-    *, x_k: Value | int, w_k: Value | int,
+    *, x_k: Value | int, w_k: Value | int, ahead: Pointer | None = None,
 ) -> None:  # fmt: skip
     """sums[r][v] += sum over i < k of sources[r][i * x_k] * (panel + i * w_k)[v]."""
     ways = unroll(len(sums) * len(sums[0]))
     if ways == 1:
         with fn.loop(k, carry=sums) as i:
+            if ahead is not None:
+                _fetch(fn, ahead + i * _LINE)
             _step(fn, sums, sources, panel, i, x_k, w_k)
         return
     zero = fn.const(0.0, sums[0][0].type)
@@ -275,6 +284,12 @@ def multiply(
     for part in apart[1:]:
         for row, other in zip(sums, part, strict=True):
             row[:] = [a + b for a, b in zip(row, other, strict=True)]
+
+
+def _fetch(fn: Function, at: Pointer) -> None:
+    """Ask for a line in the second cache; an address that nobody may read is no fault."""
+    name = fn.declare("llvm.prefetch.p0", "void", "ptr", "i32", "i32", "i32")
+    fn.line(f"call void @{name}(ptr {at.ref}, i32 0, i32 2, i32 1)")
 
 
 def _step(

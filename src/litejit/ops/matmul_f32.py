@@ -131,13 +131,14 @@ def product(
         tiles = max(1, min(row_tiles, L2 // tile_bytes))
         wide = max(1, min(panels, (32 << 10) // (columns * k * 4)))
     # few items do not split evenly: make them smaller
-    while tiles > 1 and batches * -(-row_tiles // tiles) * -(-panels // wide) < 12:
+    while tiles > 1 and batches * -(-row_tiles // tiles) * -(-panels // wide) < 8:
         tiles = -(-tiles // 2)
     across, down = -(-panels // wide), -(-row_tiles // tiles)
+    ahead = tiles >= 3 and k * n * 4 > L2  # else they are in the second cache, or used once
     work = batches * m * k * panels * columns
     traffic = 4.0 * (batches * m * (k + n) + k * n)
     steps.call(
-        GemmF32(tile, n % columns != 0, out.epilogue),
+        GemmF32(tile, n % columns != 0, out.epilogue, ahead),
         x, w, bias, y or out.y, residual or out.residual, m, n, k,
         x_row or k, x_k, y_row or n, w_k or columns, w_panel or columns * k,
         x_batch, w_batch, y_batch, tiles, wide, across * down, across,
