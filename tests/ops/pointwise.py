@@ -59,7 +59,7 @@ def evaluate(name: str, options: Any, *operands: Q, rtol: float = 0.0, **out: An
 
 def run_kernels(node: Node, values: list[np.ndarray]) -> np.ndarray | None:
     """What the lowering gives on fenced memory; None where it asks for no kernel."""
-    if any(value.dtype == object for value in values):
+    if node.op.keeps_bytes or any(value.dtype == object for value in values):
         return None
     steps = Immediate(node, values)
     node.op.lower(node, steps)

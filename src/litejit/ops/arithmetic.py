@@ -62,7 +62,6 @@ def common_scale(node: Node, left_shift: int, *, squared: bool = False) -> Terms
     real = (twice * twice if squared else twice) / float(power * f(y.scale))
     fixedpoint.require_multiplier(node, real)
     activation = int(getattr(node.options, "activation", 0))
-    fixedpoint.require_activation(node, y, activation)
     low, high = fixedpoint.activation_range(y, activation)
     halves = quantize(a.scale / twice), quantize(b.scale / twice)
     return Terms(left_shift, *halves, quantize(real), low, high)
@@ -212,7 +211,6 @@ class Mul(Binary):
         else:
             require_scales(node, a, b, y)
             fixedpoint.require_multiplier(node, self.multiplier(node))
-        fixedpoint.require_activation(node, y, activation)
         if y.dtype == I16:
             require_symmetric(node, a, b, y)
 
@@ -272,7 +270,6 @@ class Div(Binary):
         if self.is_quantized(node):
             require_scales(node, a, b, y)
             fixedpoint.require_multiplier(node, self.multiplier(node))
-            fixedpoint.require_activation(node, y, int(node.options.activation))
 
     def multiplier(self, node: Node) -> float:
         """s_a / (s_b * s_y) in float32."""
