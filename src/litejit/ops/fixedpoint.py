@@ -181,12 +181,11 @@ def require_multiplier(node: Node, real: float, *, largest_shift: int = MAX_SHIF
 
 
 def require_activation(node: Node, output: TensorType, activation: int) -> None:
-    """Refuse unknown activations, and quantized outputs whose scale is too small for theirs."""
+    """Refuse unknown activations, and bounds without a scale to quantize them by.
+
+    A bound beyond the output's type is no reason to refuse: it clamps to the type.
+    """
     known = activation in tuple(Activation)
     node.require(known, f"activation {activation} is not known")
-    if output.dtype.is_float or activation not in _FLOAT_RANGES:
-        return
-    with np.errstate(all="ignore"):
-        bound = max(abs(x) for x in _FLOAT_RANGES[activation] if abs(x) < FLOAT_MAX)
-        reach = np.float32(bound) / np.float32(output.scale)
-    node.require(reach <= 2**31 - 1, f"the output's scale {output.scale} is too small to clamp")
+    free = output.dtype.is_float or activation not in _FLOAT_RANGES or output.scale > 0
+    node.require(free, f"output has no positive scale to clamp with (activation {activation})")

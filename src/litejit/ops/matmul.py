@@ -223,7 +223,7 @@ def _require_fc_types(node: Node) -> None:
         asked = node.options.quantized_bias_type
         ok = x.dtype != I16 or asked in (F32, bias.dtype)
         node.require(ok, f"bias is {bias.dtype.name}, but the options name {asked.name}")
-    require_activation(node, out, node.options.activation)
+    require_activation(node, node.output(0), node.options.activation)
     ok = fc_is_hybrid(node) or node.options.activation in _CLAMPS
     node.require(
         ok, f"activation {node.options.activation!r} is for float data with integer weights"

@@ -72,8 +72,6 @@ class _Pool(Op):
         node.require_dtype(x, self.types, "input")
         node.require_dtype(y, (x.dtype,), "output")
         node.require(x.rank == 4, f"input must be NHWC, got shape {x.shape}")
-        if x.dtype != F32 and node.options.activation:
-            node.require(y.scale > 0, "output has no quantization scale to clamp with")
         require_activation(node, y, node.options.activation)
         window = window_of(node)
         for s, axis in ((window.rows, "height"), (window.columns, "width")):
