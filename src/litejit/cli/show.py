@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from litejit.engine.lower import Lowered, NativeStep
+from litejit.engine.steps import Lowered, NativeStep
 from litejit.interpreter import Interpreter
 from litejit.model import Model, read_model
 from litejit.ops.base import Node

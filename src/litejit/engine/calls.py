@@ -37,14 +37,14 @@ class EngineSession(Session):
 class RunnerCall:
     """A SubgraphRunner as a function."""
 
-    __slots__ = ("_runner",)
+    __slots__ = ("runner",)
 
     def __init__(self, runner: SubgraphRunner) -> None:
-        self._runner = runner
+        self.runner = runner
 
     def infer(self, inputs: Sequence[TensorType]) -> list[TensorType]:
         """Prepare for operands of these types, and tell the types of the results."""
-        runner, numbers = self._runner, self._runner.subgraph.inputs
+        runner, numbers = self.runner, self.runner.subgraph.inputs
         if len(inputs) != len(numbers):
             raise PrepareError(
                 f"subgraph {runner.subgraph.name!r} takes {len(numbers)} operands, "
@@ -58,12 +58,12 @@ class RunnerCall:
                     f"got {given.dtype}"
                 )
             self._resize(number, given.dims)
-        runner.allocate()
+        runner.prepare()
         return [runner.types[number] for number in runner.subgraph.outputs]
 
     def __call__(self, inputs: Sequence[Array]) -> list[Array]:
         """Run the subgraph on copies of `inputs`; returns copies of its results."""
-        runner, numbers = self._runner, self._runner.subgraph.inputs
+        runner, numbers = self.runner, self.runner.subgraph.inputs
         for number, array in zip(numbers, inputs, strict=True):
             self._resize(number, np.shape(array))
         runner.allocate()
@@ -76,9 +76,9 @@ class RunnerCall:
         return [np.empty(0, np.uint8) if array is None else array.copy() for array in results]
 
     def _resize(self, number: int, shape: tuple[int, ...]) -> None:
-        tensor = self._runner.types[number]
+        tensor = self.runner.types[number]
         if tensor.shape != shape and not tensor.is_constant:
-            self._runner.resize(number, shape)
+            self.runner.resize(number, shape)
 
 
 def check_calls(operators: Sequence[Sequence[ResolvedOperator]]) -> None:

@@ -10,10 +10,11 @@ import numpy as np
 from litejit.codegen import cache
 from litejit.codegen.isa import Isa
 from litejit.engine import budget, native
+from litejit.engine.constants import aligned_memory
 from litejit.engine.graph import Graph
-from litejit.engine.lower import Lowered, NativeStep, Place, aligned_memory
 from litejit.engine.plan import MemoryPlan
 from litejit.engine.program import NativeCall, Program, PythonCall
+from litejit.engine.steps import JumpStep, Lowered, NativeStep, Place, PythonStep
 from litejit.kernels.base import KernelSpec
 from litejit.ops.base import Node
 from litejit.types import Array, TensorType
@@ -40,11 +41,11 @@ def link(
     kernels = _kernels(lowered, isa)
     keep = (arena, lowered.arrays, variables)
     segments: list[NativeCall | PythonCall] = []
-    for native_steps, node in _segments(lowered):
+    for start, native_steps, node in _segments(lowered):
         if node is not None:
             segments.append(PythonCall(node, views))
             continue
-        packed = [_pack(step, kernels, address) for step in native_steps]
+        packed = [_pack(step, start, kernels, address) for step in native_steps]
         program = native.NativeProgram(packed, threads, status=status, keep=keep)
         segments.append(NativeCall(program, native_steps, views))
     return Program(tuple(segments), views, arena, lowered)
@@ -58,24 +59,32 @@ def _kernels(lowered: Lowered, isa: Isa | None) -> dict[KernelSpec, int]:
     return addresses
 
 
-def _segments(lowered: Lowered) -> Iterator[tuple[list[NativeStep], Node | None]]:
-    """Runs of native steps, and the nodes that run in NumPy between them."""
-    run: list[NativeStep] = []
-    for step in lowered.steps:
-        if isinstance(step, NativeStep):
+def _segments(
+    lowered: Lowered,
+) -> Iterator[tuple[int, list[NativeStep | JumpStep], Node | None]]:
+    """Runs of native steps, with the number of their first, and the nodes that run in NumPy."""
+    run: list[NativeStep | JumpStep] = []
+    for number, step in enumerate(lowered.steps):
+        if not isinstance(step, PythonStep):
             run.append(step)
             continue
         if run:
-            yield run, None
+            yield number - len(run), run, None
             run = []
-        yield [], step.node
+        yield number, [], step.node
     if run:
-        yield run, None
+        yield len(lowered.steps) - len(run), run, None
 
 
 def _pack(
-    step: NativeStep, kernels: dict[KernelSpec, int], address: Callable[[Place], int]
+    step: NativeStep | JumpStep,
+    start: int,
+    kernels: dict[KernelSpec, int],
+    address: Callable[[Place], int],
 ) -> native.Step:
+    if isinstance(step, JumpStep):
+        flag = address(step.flag) if step.flag is not None else 0
+        return native.jump(step.target - start, flag)
     slots = b"".join([_slot(operand, address) for operand in step.operands])
     return native.Step(kernels[step.spec], slots, step.items, step.chunks, int(step.cost_ns))
 

@@ -60,6 +60,11 @@ class Step(NamedTuple):
     cost_ns: int
 
 
+def jump(target: int, flag_address: int = 0) -> Step:
+    """Go on with step `target` where the byte at `flag_address` is 0, or always without one."""
+    return Step(0, flag_address, target, 0, 0)
+
+
 class Refusal(NamedTuple):
     """What a kernel reported: the step that ended the run, its code, and a position."""
 
@@ -229,12 +234,15 @@ class NativeProgram:
         keep: object = None,
     ) -> None:
         for number, step in enumerate(steps):
+            if step.chunks == 0 and 0 <= step.items <= len(steps):
+                continue  # a jump
             if not 1 <= step.chunks <= MOST_CHUNKS or step.items < 0:
                 raise ValueError(f"step {number}: {step.chunks} chunks of {step.items} items")
         status = status or Block(64)
         self.status_address = status.address
         total_ns = sum(step.cost_ns for step in steps)
-        short = total_ns < SHORT_RUN_NS
+        loops = any(step.chunks == 0 for step in steps)
+        short = total_ns < SHORT_RUN_NS and not loops
         splits = threads > 1 and not short and any(step.chunks > 1 for step in steps)
         self._pool = pool(threads) if splits else None
         self._memory = _Memory(steps, status, keep)

@@ -212,7 +212,8 @@ def _fold(node: Node, types: dict[int, TensorType]) -> bool:
         types.update({t.index: t for t in outputs})
         return True
     operands = [t for t in node.inputs if t is not None]
-    if not node.op.is_pure or not outputs or not operands or not all(t.is_constant for t in operands):
+    known = operands and all(t.is_constant for t in operands)
+    if not known or not outputs or not node.op.is_pure:
         return False
     try:
         with np.errstate(all="ignore"):

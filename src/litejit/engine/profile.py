@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from litejit.engine.lower import NativeStep
 from litejit.engine.program import NativeCall, Program
+from litejit.engine.steps import JumpStep, NativeStep
 from litejit.ops.base import Node
 from litejit.record import Record
 
@@ -43,6 +43,6 @@ def profile_program(program: Program) -> list[StepTime]:
     return result
 
 
-def describe(step: NativeStep) -> str:
+def describe(step: NativeStep | JumpStep) -> str:
     """A step's kernel in a few words."""
-    return repr(step.spec)
+    return repr(step.spec) if isinstance(step, NativeStep) else f"jump to {step.target}"

@@ -8,7 +8,7 @@ import numpy as np
 
 from litejit.engine import native
 from litejit.engine.graph import run_reference
-from litejit.engine.lower import Lowered, NativeStep
+from litejit.engine.steps import JumpStep, Lowered, NativeStep, PythonStep
 from litejit.errors import InvokeError, LitejitError
 from litejit.ops.base import Node
 from litejit.types import Array
@@ -45,8 +45,11 @@ class Program:
             if isinstance(step, NativeStep):
                 what = f"{step.spec!r} items={step.items} chunks={step.chunks}"
                 lines.append(f"{who}: {what} cost={step.cost_ns / 1e3:.1f}us")
-            else:
+            elif isinstance(step, PythonStep):
                 lines.append(f"{who}: NumPy")
+            else:
+                when = "" if step.flag is None else " where the condition is false"
+                lines.append(f"{who}: go on with step {step.target}{when}")
         return "\n".join(lines)
 
 
@@ -56,7 +59,10 @@ class NativeCall:
     __slots__ = ("_call", "native", "steps", "views")
 
     def __init__(
-        self, program: native.NativeProgram, steps: list[NativeStep], views: dict[int, Array]
+        self,
+        program: native.NativeProgram,
+        steps: list[NativeStep | JumpStep],
+        views: dict[int, Array],
     ) -> None:
         self.native, self.steps, self._call = program, steps, program.call
         self.views = views
@@ -74,12 +80,17 @@ class NativeCall:
             refusal = self.native.status()
             if refusal is None:
                 raise
-            node = self.steps[refusal.step].node
+            step = self.steps[refusal.step]
+            raise node_failed(step.node, self._reason(step, str(error))) from error
+
+    def _reason(self, step: NativeStep | JumpStep, otherwise: str) -> str:
+        """Why a kernel refuses its data, in the words of the node's NumPy meaning."""
+        if isinstance(step, NativeStep) and not step.is_inner:
             try:
-                run_reference(node, self.views)  # refuses the same data, in words
+                run_reference(step.node, self.views)
             except LitejitError as reason:
-                raise node_failed(node, str(reason)) from error
-            raise node_failed(node, str(error)) from error
+                return str(reason)
+        return otherwise
 
 
 class PythonCall:

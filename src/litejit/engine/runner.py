@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,10 @@ from litejit import settings
 from litejit.codegen.isa import Isa
 from litejit.engine import budget
 from litejit.engine.calls import EngineSession, check_calls
+from litejit.engine.constants import ConstantStore
 from litejit.engine.graph import Graph
 from litejit.engine.link import link
-from litejit.engine.lower import ConstantStore, lower
+from litejit.engine.lower import lower
 from litejit.engine.plan import plan_memory
 from litejit.engine.prepare import ResolvedOperator, declared_types, prepare, resolve
 from litejit.engine.program import Program
@@ -61,12 +63,20 @@ class Section:
     `following` holds the sections that ran after this one, by the shapes that it found.
     """
 
-    __slots__ = ("following", "graph", "program", "readable")
+    __slots__ = ("_link", "_program", "following", "graph", "readable")
 
-    def __init__(self, graph: Graph, program: Program) -> None:
-        self.graph, self.program = graph, program
+    def __init__(self, graph: Graph, link: Callable[[], Program]) -> None:
+        self.graph, self._link = graph, link
+        self._program: Program | None = None
         self.readable = graph.keep | set(graph.inputs)
         self.following: dict[tuple[Any, ...], Section] = {}
+
+    @property
+    def program(self) -> Program:
+        """The Program; made when it is first asked for."""
+        if self._program is None:
+            self._program = self._link()
+        return self._program
 
 
 class SubgraphRunner:
@@ -95,6 +105,7 @@ class SubgraphRunner:
         self.isa, self.threads, self.preserve_all = isa, threads, preserve_all
         self.store = loaded.stores[index]
         self.ready = False
+        self.run_first: Callable[[], None] = lambda: None
         self.has_state = any(t.is_variable for t in self.types.values()) or any(
             r.op is not None and not r.op.is_pure for r in operators
         )
@@ -112,6 +123,11 @@ class SubgraphRunner:
 
     def allocate(self) -> None:
         """Prepare the graph for the present shapes and allocate its memory."""
+        self.prepare()
+        self.run_first = self.sections[0].program.run
+
+    def prepare(self) -> None:
+        """Infer all shapes, and decide what runs; memory is allocated when it is needed."""
         if self.ready:
             return
         check_graph(self.subgraph, self.model)
@@ -142,6 +158,9 @@ class SubgraphRunner:
             inputs=inputs, keep=outputs, session=self.session, start=start,
         )  # fmt: skip
         graph = rewrite(graph, self._kept(graph, outputs), fuse=not self.preserve_all)
+        return Section(graph, lambda: self._program(graph, variables))
+
+    def _program(self, graph: Graph, variables: dict[int, Array]) -> Program:
         lowered = lower(graph, isa=self.isa, store=self.store, threads=self.threads)
         plan = plan_memory(lowered.requests)
         program = link(
@@ -149,7 +168,7 @@ class SubgraphRunner:
         )
         if settings.debug_level() >= 1:
             print(program, file=sys.stderr)
-        return Section(graph, program)
+        return program
 
     def _kept(self, graph: Graph, outputs: frozenset[int]) -> frozenset[int]:
         if self.preserve_all:
@@ -178,7 +197,7 @@ class SubgraphRunner:
 
     def _run(self) -> None:
         section = self.sections[0]
-        section.program.run()
+        self.run_first()
         if section.graph.stop == len(self.operators):
             return
         del self.sections[1:]
@@ -236,6 +255,11 @@ class SubgraphRunner:
         if index in self.variables:
             return self.variables[index]
         return _find(self.sections, index) if tensor.value is None else tensor.value
+
+    def static_graph(self) -> Graph | None:
+        """The prepared graph, where no shape depends on data and no variable is kept."""
+        whole = self.ready and self.sections[0].graph.stop == len(self.operators)
+        return self.sections[0].graph if whole and not self.variables else None
 
     def reset_variables(self) -> None:
         """Give all variables their first value."""

@@ -175,6 +175,23 @@ class Lowering(Protocol):
         ...
 
 
+    def loop(self, condition: int, body: int) -> None:
+        """Run subgraph `body` on the node's inputs as long as `condition` holds of them.
+
+        Its results are the next inputs, and at the end the node's outputs. Like `branch` and
+        `inline`, this asks for nothing where a step of a subgraph has no kernel.
+        """
+        ...
+
+    def branch(self, then: int, otherwise: int) -> None:
+        """Run one of two subgraphs on the inputs behind the first, which decides."""
+        ...
+
+    def inline(self, number: int) -> None:
+        """Run a subgraph on the node's inputs."""
+        ...
+
+
 class Op:
     """Behaviour of one operator code; stateless, one instance for all nodes.
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from litejit.model.options.control import CallOnceOptions, IfOptions, WhileOptions
 from litejit.model.options.stablehlo import StablehloCaseOptions, StableHLOCompositeOptions
-from litejit.ops.base import Arrays, Node, Op, Types, builtin
+from litejit.ops.base import Arrays, Lowering, Node, Op, Types, builtin
 from litejit.ops.session import SubgraphCall
 from litejit.types import BOOL, I32, Array, TensorType
 
@@ -69,6 +69,10 @@ class If(_Calling):
         node.require(condition.size == 1, f"condition has {condition.size} elements, expected 1")
         operands = operand_types(node, 1)
         return merged(node, [call_of(node, k).infer(operands) for k in self.called(node.options)])
+
+    def lower(self, node: Node, steps: Lowering) -> None:
+        """Jump over the branch that is not taken."""
+        steps.branch(*self.called(node.options))
 
     def reference(self, node: Node, *inputs: Any) -> Arrays:
         """Run one branch."""
@@ -144,6 +148,10 @@ class While(_Calling):
             kept = [None] * len(kept)
         return [node.output(k).with_shape(shape) for k, shape in enumerate(kept)]
 
+    def lower(self, node: Node, steps: Lowering) -> None:
+        """Jump back after each turn."""
+        steps.loop(*self.called(node.options))
+
     def reference(self, node: Node, *inputs: Any) -> Arrays:
         """Turn by turn."""
         cond, body = (call_of(node, k) for k in self.called(node.options))
@@ -170,6 +178,10 @@ class Composite(_Calling):
         """As the decomposition infers."""
         (number,) = self.called(node.options)
         return merged(node, [call_of(node, number).infer(operand_types(node))])
+
+    def lower(self, node: Node, steps: Lowering) -> None:
+        """The decomposition's steps in its place."""
+        steps.inline(*self.called(node.options))
 
     def reference(self, node: Node, *inputs: Any) -> Arrays:
         """Run the decomposition."""

@@ -1,0 +1,48 @@
+"""Arrays that kernels read: packed once, on cache lines, shared by interpreters of a Model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from litejit.engine.plan import ALIGNMENT, SLACK
+from litejit.types import Array
+
+
+class ConstantStore:
+    """Arrays made once per subgraph of a Model: packed weights, tables; 64-byte aligned."""
+
+    def __init__(self) -> None:
+        self._arrays: dict[tuple[Any, ...], Array] = {}
+        self._copies: dict[int, tuple[Array, Array]] = {}
+
+    def get(self, key: tuple[Any, ...], make: Callable[[], Array]) -> Array:
+        """The array of this key, made now if it was not before."""
+        if key not in self._arrays:
+            self._arrays[key] = aligned_copy(make())
+        return self._arrays[key]
+
+    def copy_of(self, index: int, value: Array) -> Array:
+        """The aligned copy of a constant tensor's value."""
+        known = self._copies.get(index)
+        if known is None or known[0] is not value:
+            known = self._copies[index] = (value, aligned_copy(value))
+        return known[1]
+
+
+def aligned_copy(array: Array) -> Array:
+    """A C-ordered copy on a 64-byte boundary, with readable slack behind it."""
+    array = np.ascontiguousarray(array)
+    memory = aligned_memory(array.nbytes + SLACK)
+    copy: Array = memory[: array.nbytes].view(array.dtype).reshape(array.shape)
+    copy[...] = array
+    return copy
+
+
+def aligned_memory(nbytes: int) -> Array:
+    """Zeroed bytes on a 64-byte boundary."""
+    raw = np.zeros(nbytes + ALIGNMENT, np.uint8)
+    start = -raw.ctypes.data % ALIGNMENT
+    return raw[start : start + nbytes]
