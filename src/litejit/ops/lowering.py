@@ -222,7 +222,7 @@ def sum8(node: Node, steps: Lowering, terms: Terms, sign: int, *, squared: bool 
     bound = (512 << (terms.left_shift - 1)) ** (2 if squared else 1)
     rescalings.append((_form(terms.y, zero, bound), terms.y, zero))
     _bytes_call(
-        node, steps, bytes_.Sum8Spec, rescalings, (terms.low, terms.high), 0.4,
+        node, steps, bytes_.Sum8Spec, rescalings, (terms.low, terms.high), 0.2,
         left_shift=terms.left_shift, sign=sign, squared=squared,
     )  # fmt: skip
 
@@ -231,7 +231,7 @@ def product8(node: Node, steps: Lowering, multiplier: Multiplier, limits: tuple[
     """Products of bytes."""
     zero = node.output(0).zero_point
     form = _form(multiplier, zero, 1 << 16)
-    _bytes_call(node, steps, bytes_.Product8Spec, [(form, multiplier, zero)], limits, 0.25)
+    _bytes_call(node, steps, bytes_.Product8Spec, [(form, multiplier, zero)], limits, 0.12)
 
 
 def prelu8(node: Node, steps: Lowering, first: Multiplier, second: Multiplier) -> None:
