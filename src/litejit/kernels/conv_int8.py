@@ -17,7 +17,8 @@ before: nothing is masked, and equal bytes are written twice.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import Any
 
 from litejit.codegen.isa import Isa
@@ -45,7 +46,8 @@ class ConvSpec(KernelSpec):
     `taps`: the rows of a come from windows (else from x directly). `one_step`: a tap has 4 bytes
     (depth is 4). `chains`: how many sums over k run side by side (for few rows; the packed depth
     is a multiple of 4 * chains). `sums`: also multiply the sums of a (over k) with -weight zero
-    point, for u8 weights that do not fit i8.
+    point, for u8 weights that do not fit i8. `joined`: so many rows of few channels fill one
+    vector of results, which lie side by side in y; the last tile then overlaps the one before.
     """
 
     rows: int
@@ -56,6 +58,7 @@ class ConvSpec(KernelSpec):
     one_step: bool = False
     chains: int = 1
     sums: bool = False
+    joined: int = 1
 
     def emit(self, name: str, isa: Isa) -> str:
         """The kernel's text; its arguments are ARGUMENT_NAMES, lengths in bytes."""
@@ -85,6 +88,8 @@ class _Conv:
         with fn.loop(fn.end, start=fn.begin) as item:
             first = (item / tiles) * arg["group"]
             row = (item % tiles) * self.spec.rows
+            if self.spec.joined > 1:
+                row = fn.minimum(row, arg["rows"] - self.spec.rows)
             if self.spec.taps:
                 self._write_table(row)
             stop = fn.minimum(first + arg["group"], arg["panels"])
@@ -177,7 +182,21 @@ class _Conv:
             column = fn.minimum((panel * spec.vectors + v) * self.lanes, arg["last_column"])
             constants = self.finish.load(blocks + v * self.finish.block)
             totals = (self._total(acc, sums, r, v) for r in range(spec.rows))
-            self.finish.store(arg["y"], totals, (line + column for line in lines), constants)
+            offsets = [line + column for line in lines[:: spec.joined]]
+            self.finish.store(arg["y"], self._join(totals), offsets, constants)
+
+    def _join(self, totals: Iterator[Value]) -> Iterator[Value]:
+        """Vectors that take their lanes from `joined` rows in turn."""
+        count = self.spec.joined
+        for first in totals:
+            values = [first, *islice(totals, count - 1)]
+            width = self.lanes // count
+            while len(values) > 1:
+                order = [j + self.lanes * (j // width % 2) for j in range(self.lanes)]
+                pairs = zip(values[::2], values[1::2], strict=True)
+                values = [low.shuffle(order, high) for low, high in pairs]
+                width *= 2
+            yield values[0]
 
     def _total(self, acc: list[Any], sums: list[Value], row: int, vector: int) -> Value:
         total: Value = acc[0][row][vector]

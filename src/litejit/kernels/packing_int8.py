@@ -18,7 +18,7 @@ def channel_order(channels: int, lanes: int, vectors: int) -> Array:
     count = -(-needed // vectors) * vectors
     start = np.minimum(np.arange(count) * lanes, max(channels - lanes, 0))
     order = start[:, None] + np.arange(lanes)
-    return np.minimum(order, channels - 1).reshape(-1)
+    return (order % channels if channels < lanes else order).reshape(-1)
 
 
 def pack_weights(weights: Array, order: Array, lanes: int, vectors: int, multiple: int) -> Array:

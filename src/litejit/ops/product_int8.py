@@ -21,7 +21,10 @@ ROW_BYTES = 128  # one row of the kernels' table of offsets
 SLIDING_ROWS = 16
 
 # (rows, vectors, relative time) of tiles, by the number of registers; sums take registers too
-_TILES = {32: ((16, 1, 1.1), (14, 2, 1.0), (8, 2, 1.02), (7, 3, 1.0)), 16: ((6, 1, 1.1), (4, 2, 1.0))}
+_TILES = {
+    32: ((16, 1, 1.1), (14, 2, 1.0), (8, 2, 1.02), (7, 3, 1.0)),
+    16: ((6, 1, 1.1), (4, 2, 1.0)),
+}
 _SUM_TILES = {32: ((12, 1, 1.2), (9, 2, 1.1), (6, 3, 1.05)), 16: ((4, 1, 1.1), (2, 2, 1.0))}
 
 
@@ -112,9 +115,10 @@ def multiply(layer: Layer, product: Product) -> None:
     full = -(-product.depth // (4 * chains)) * 4 * chains
     window = product.window
     taps = (window.filter_h, window.filter_w) if window is not None else (1, 1)
+    joined = _joined(layer, product, rows)
     spec = ConvSpec(
-        rows, vectors, layer.epilogue(channels), layer.unsigned, taps=window is not None,
-        one_step=window is not None and full == 4, chains=chains,
+        rows, vectors, layer.epilogue(channels * joined), layer.unsigned, joined=joined,
+        taps=window is not None, one_step=window is not None and full == 4, chains=chains,
         sums=layer.numbers.weights.parts == "sums",
     )  # fmt: skip
     order = packing.channel_order(channels, layer.lanes, vectors)
@@ -142,6 +146,16 @@ def multiply(layer: Layer, product: Product) -> None:
     )
 
 
+def _joined(layer: Layer, product: Product, rows: int) -> int:
+    """How many rows of few channels fill a vector; 1 where they do not lie side by side."""
+    w, channels = product.window, product.pick.count
+    count = layer.lanes // channels if layer.lanes % channels == 0 else 1
+    dense = product.out_pitch == channels
+    if w is not None:
+        dense = dense and product.out_line == w.out_w * channels
+    return count if dense and rows % max(count, 1) == 0 and product.rows >= rows else 1
+
+
 def _slides(layer: Layer, product: Product) -> bool:
     """Is there one vector of channels, and a window whose pixels share cells?"""
     w = product.window
@@ -151,7 +165,7 @@ def _slides(layer: Layer, product: Product) -> bool:
     units = product.pick.units
     dense = product.out_pitch == units and product.out_line == w.out_w * units
     plain = layer.numbers.weights.parts == "byte"
-    return shares and dense and plain and w.out_w >= SLIDING_ROWS and product.depth > 4
+    return shares and dense and plain and w.out_w >= SLIDING_ROWS
 
 
 def _multiply_sliding(layer: Layer, product: Product) -> None:
