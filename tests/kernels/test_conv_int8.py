@@ -141,6 +141,15 @@ def add_numbers(rng, kind, low=-128, high=127):
     return ep.AddNumbers(own, other, total, *zeros, low, high)
 
 
+def added(own, other, add):
+    """What ADD makes of two int8 arrays."""
+    terms = [
+        oracle.rounded((q.astype(np.int64) - zero) << 20, *scale)
+        for q, zero, scale in ((own, add.own_zero, add.own), (other, add.other_zero, add.other))
+    ]
+    return np.clip(oracle.rounded(sum(terms), *add.total) + add.zero, add.low, add.high)
+
+
 @pytest.mark.parametrize("isa", HOST_ISAS, ids=NAMES)
 @pytest.mark.parametrize("kind", ["own", "other", "none"])
 def test_residual_add_equals_three_rescalings(isa, kind):
@@ -152,12 +161,7 @@ def test_residual_add_equals_three_rescalings(isa, kind):
     spec = ConvSpec(3, 1, ep.Epilogue("u64", clamp=True, add=kind, add_clamp=True))
     layer = Layer(rng, isa, spec, 50, 24, 37, common=common)
     other = rng.integers(-128, 128, (50, 37)).astype(np.int8)
-    own = layer.scaling.finish(layer.acc, -70, 80)
-    terms = [
-        oracle.rounded((q.astype(np.int64) - zero) << 20, *scale)
-        for q, zero, scale in ((own, add.own_zero, add.own), (other, add.other_zero, add.other))
-    ]
-    want = np.clip(oracle.rounded(sum(terms), *add.total) + add.zero, -100, 90)
+    want = added(layer.scaling.finish(layer.acc, -70, 80), other, add)
     np.testing.assert_array_equal(layer.run(other=other), want)
 
 
@@ -175,6 +179,21 @@ def test_table_is_looked_up_after_the_clamp(isa, unsigned):
         byte = layer.scaling.finish(layer.acc, low, high).astype(np.int64) & 255
         want = table[byte].view(layer.scaling.dtype)
         np.testing.assert_array_equal(layer.run(table=table), want)
+
+
+@pytest.mark.parametrize("isa", HOST_ISAS, ids=NAMES)
+@pytest.mark.parametrize("add_last", [False, True])
+def test_add_and_table_follow_in_either_order(isa, add_last):
+    rng = np.random.default_rng(8)
+    add, table = add_numbers(rng, "other"), rng.permutation(256).astype(np.uint8)
+    common = ep.common_constants(isa.lanes(i32), -70, 80, add)
+    epilogue = ep.Epilogue("u64", clamp=True, add="other", table=True, add_last=add_last)
+    layer = Layer(rng, isa, ConvSpec(7, 1, epilogue), 20, 24, 37, common=common)
+    other = rng.integers(-128, 128, (20, 37)).astype(np.int8)
+    want = layer.scaling.finish(layer.acc, -70, 80)
+    for step in ("table", "add") if add_last else ("add", "table"):
+        want = table[want & 255].view(np.int8) if step == "table" else added(want, other, add)
+    np.testing.assert_array_equal(layer.run(other=other, table=table), want)
 
 
 def test_an_add_that_no_cheap_form_covers_is_not_offered():

@@ -11,6 +11,7 @@ again. The term of larger scale has the multiplier 1/2, so that it is q << 19, e
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import islice
 
 import numpy as np
 
@@ -28,9 +29,10 @@ ADD_SHIFT = 20
 class Epilogue(Record):
     """Which steps follow, in this order; all but the numbers.
 
-    `form` is a form of kernels/requantize. `clamp` says that the activation range is narrower
-    than the byte. `add` is "" or names which term of a residual ADD is rescaled: "own" (the
-    kernel's own result), "other", or "none" (equal scales). `table` looks the byte up.
+    `form` is a form of kernels/requantize. `clamp`: keep results in the activation range (else
+    in the byte's). `add` is "" or names which term of a residual ADD is rescaled: "own" (the
+    kernel's own result), "other", or "none" (equal scales). `table` looks the byte up, before
+    the ADD where `add_last`, else behind; an ADD without a look-up before it needs `clamp`.
     `narrow` is the number of channels where there are fewer than a vector's lanes.
     """
 
@@ -40,6 +42,7 @@ class Epilogue(Record):
     add: str = ""
     add_clamp: bool = False
     table: bool = False
+    add_last: bool = False
     narrow: int = 0
 
     def emitter(
@@ -157,32 +160,35 @@ class Emitter:
         self, y: Pointer, accs: Iterable[Value], offsets: Iterable[Value], c: list[Value]
     ) -> None:
         """Finish vectors of the same channels; result j goes to y + offset j."""
-        waiting: list[tuple[Value, Value]] = []
-        for acc, offset in zip(accs, offsets, strict=True):
-            result = requantize.apply(self.epilogue.form, self.isa, acc, c)
-            waiting.append((self._finish(result, offset), offset))
-            if not self.epilogue.table or len(waiting) * self.lanes == self.isa.lanes(i8):
-                self._write_all(y, waiting)
-                waiting = []
-        self._write_all(y, waiting)
+        group = self.isa.lanes(i8) // self.lanes if self.epilogue.table else 1
+        rows = iter(zip(accs, offsets, strict=True))
+        for first in rows:
+            self._finish(y, [first, *islice(rows, group - 1)], c)
 
-    def _write_all(self, y: Pointer, results: list[tuple[Value, Value]]) -> None:
-        """Look up as many bytes as a register holds at once, then write them."""
-        values = [value for value, _ in results]
-        if self.epilogue.table and results:
-            values = self._lookup(values)
-        for value, (_, offset) in zip(values, results, strict=True):
-            self._write(y + offset, value)
-
-    def _finish(self, q: Value, offset: Value) -> Value:
-        fn, epilogue = self.fn, self.epilogue
-        if epilogue.clamp or epilogue.add:
-            q = fn.minimum(fn.maximum(q, self._number(_LOW)), self._number(_HIGH))
+    def _finish(self, y: Pointer, rows: list[tuple[Value, Value]], c: list[Value]) -> None:
+        """The steps of the epilogue, for as many rows as share one look-up."""
+        epilogue = self.epilogue
+        offsets = [offset for _, offset in rows]
+        q = [requantize.apply(epilogue.form, self.isa, acc, c) for acc, _ in rows]
+        if epilogue.clamp:
+            q = [self._clamp(value, _LOW, _HIGH) for value in q]
+        if epilogue.table and epilogue.add_last:
+            q = [value.to(i32) for value in self._lookup(self._narrow(q))]
         if epilogue.add:
-            q = self._add(q, offset)
-            if epilogue.add_clamp:
-                q = fn.minimum(fn.maximum(q, self._number(_ADD_LOW)), self._number(_ADD_HIGH))
-        return requantize.narrow(q, unsigned=epilogue.unsigned)
+            q = [self._add(value, at) for value, at in zip(q, offsets, strict=True)]
+        if epilogue.add_clamp:
+            q = [self._clamp(value, _ADD_LOW, _ADD_HIGH) for value in q]
+        result = self._narrow(q)
+        if epilogue.table and not epilogue.add_last:
+            result = self._lookup(result)
+        for value, at in zip(result, offsets, strict=True):
+            self._write(y + at, value)
+
+    def _narrow(self, values: list[Value]) -> list[Value]:
+        return [requantize.narrow(q, unsigned=self.epilogue.unsigned) for q in values]
+
+    def _clamp(self, q: Value, low: int, high: int) -> Value:
+        return self.fn.minimum(self.fn.maximum(q, self._number(low)), self._number(high))
 
     def _add(self, q: Value, offset: Value) -> Value:
         """(own + other) as TFLite adds int8: every MultiplyByQuantizedMultiplier exact."""

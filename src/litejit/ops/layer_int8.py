@@ -114,10 +114,11 @@ class Layer:
         return epilogues.Epilogue(
             self.numbers.form,
             unsigned=self.unsigned,
-            clamp=add is None and fused.limits != whole,
+            clamp=fused.limits != whole or (add is not None and not fused.add_last),
             add=(add.kind or "") if add is not None else "",
             add_clamp=add is not None and (add.low, add.high) != whole,
             table=fused.table is not None,
+            add_last=fused.add_last,
             narrow=channels if channels < lanes else 0,
         )
 
@@ -160,12 +161,16 @@ class Layer:
 
 
 class Fused(Record):
-    """What follows a layer's own arithmetic: its limits, one ADD of input `other`, a table."""
+    """What follows a layer's own arithmetic: its limits, one ADD of input `other`, a table.
+
+    `add_last`: the ADD comes behind the table.
+    """
 
     limits: tuple[int, int]
     add: epilogues.AddNumbers | None = None
     other: int = -1
     table: Array | None = None
+    add_last: bool = False
 
     __hash__ = object.__hash__
 
@@ -173,17 +178,18 @@ class Fused(Record):
 def fused_behind(node: Node, limits: tuple[int, int]) -> Fused:
     """Read node.after, which only holds what `fusible_after` took."""
     core = node.core
-    last, add, other, table = core.output(0), None, -1, None
+    last, add, other, table, add_last = core.output(0), None, -1, None, False
     taken = len(core.inputs)
     for follower in node.after:
         if follower.name == "ADD":
             first = follower.input(0).index == last.index
             add, other = add_numbers(follower, 0 if first else 1), taken
+            add_last = table is not None
         else:
             table = table_of(follower)
         taken += len(follower.inputs) - 1
         last = follower.output(0)
-    return Fused(limits, add, other, table)
+    return Fused(limits, add, other, table, add_last)
 
 
 def table_of(follower: Node) -> Array | None:
@@ -209,18 +215,19 @@ def add_numbers(follower: Node, position: int) -> epilogues.AddNumbers:
 
 
 def takes(node: Node, follower: Node, position: int) -> bool:
-    """May `follower` run in the epilogue of this 8-bit layer?"""
-    before = [part.name for part in node.after]
+    """May `follower` run in the epilogue of this 8-bit layer? One ADD and one look-up may."""
+    added = any(part.name == "ADD" for part in node.after)
+    looked_up = any(table_of(part) is not None for part in node.after)
     result, last = follower.output(0), node.output(0)
     if result.dtype != last.dtype or result.dtype not in (I8, U8) or result.shape != last.shape:
         return False
-    if "TABLE" in before:
+    if follower.name != "ADD":
+        return position == 0 and not looked_up and table_of(follower) is not None
+    if added or not result.is_quantized:
         return False
-    if follower.name == "ADD":
-        same = all(t is not None and t.dtype == last.dtype and t.shape == last.shape
-                   for t in follower.inputs)  # fmt: skip
-        quantized = all(t is not None and t.is_quantized for t in follower.inputs)
-        if "ADD" in before or not same or not quantized or not result.is_quantized:
+    for tensor in follower.inputs:
+        if tensor is None or not tensor.is_quantized:
             return False
-        return add_numbers(follower, position).kind is not None
-    return position == 0 and table_of(follower) is not None
+        if tensor.dtype != last.dtype or tensor.shape != last.shape:
+            return False
+    return add_numbers(follower, position).kind is not None
