@@ -9,20 +9,22 @@ from tests.ops.lowered import run_lowered
 from litejit.codegen.isa import host_isas
 from litejit.model.options import (
     Activation,
+    AddOptions,
     Conv2DOptions,
     DepthwiseConv2DOptions,
     FullyConnectedOptions,
     Padding,
     TransposeConvOptions,
 )
-from litejit.ops import conv, matmul
+from litejit.ops import arithmetic, conv, matmul
 from litejit.ops.base import Node, registered
+from litejit.ops.table import TABLE, TableOptions
 from litejit.record import replace
 from litejit.types import I8, I32, U8, Quantization, TensorType
 
 ISAS = host_isas()
 NAMES = [isa.name for isa in ISAS]
-assert conv and matmul
+assert arithmetic and conv and matmul  # they register the operators
 
 
 def quantization(scales, zeros, axis=0):
@@ -203,3 +205,51 @@ def test_multipliers_that_need_room_take_the_wide_form(isa):
     out = replace(node.outputs[0], quantization=quantization(scale, 3))
     sample.node = node.with_types(inputs, (out,))
     sample.check(isa)
+
+
+def followed(sample, follower, extra):
+    """The sample's node with `follower` fused behind it, as the engine joins them."""
+    node = sample.node
+    return replace(
+        node, inputs=(*node.inputs, *extra), outputs=follower.outputs, chain=(node, follower)
+    )
+
+
+@pytest.mark.parametrize("isa", ISAS, ids=NAMES)
+@pytest.mark.parametrize("dtype", [I8, U8], ids=repr)
+@pytest.mark.parametrize("position", [0, 1])
+def test_a_residual_add_is_taken_and_exact(isa, dtype, position):
+    rng = np.random.default_rng(7)
+    sample = depthwise_sample(rng, (1, 6, 7, 21), (3, 3), dtype=dtype)
+    own = sample.node.output(0)
+    scale = own.scale * (3 if position else 0.3)
+    other = replace(own, quantization=quantization(scale, 7), index=8)
+    result = replace(own, quantization=quantization(own.scale * 2, 20), index=9)
+    pair = (other, own) if position else (own, other)
+    op, _ = registered("ADD")
+    follower = Node(op, "ADD", 1, 1, AddOptions(activation=0), pair, (result,))
+    assert sample.node.op.fuses_after(sample.node, follower, position)
+    wider = replace(follower, inputs=(own, replace(other, shape=(1, 1, 1, 21))))
+    assert not sample.node.op.fuses_after(sample.node, wider, 0)
+    low = -128 if dtype == I8 else 0
+    residual = rng.integers(low, low + 256, own.dims).astype(dtype.numpy)
+    node = followed(sample, follower, [other])
+    (got,), _ = run_lowered(node, isa, [*sample.arrays, residual])
+    alone = sample.node.op.reference(sample.node, *sample.arrays)
+    operands = (residual, alone) if position else (alone, residual)
+    np.testing.assert_array_equal(got, op.reference(follower, *operands))
+
+
+@pytest.mark.parametrize("isa", ISAS, ids=NAMES)
+def test_a_look_up_is_taken_once(isa):
+    rng = np.random.default_rng(8)
+    sample = conv_sample(rng, (1, 6, 20, 9), (16, 3, 3, 9))
+    own = sample.node.output(0)
+    table = rng.permutation(256).astype(np.uint8).view(np.int8)
+    follower = Node(TABLE, "TABLE", 1, 1, TableOptions(table), (own,), (replace(own, index=9),))
+    assert sample.node.op.fuses_after(sample.node, follower, 0)
+    node = followed(sample, follower, [])
+    assert not node.op.fuses_after(node, replace(follower, inputs=node.outputs), 0)
+    (got,), _ = run_lowered(node, isa, sample.arrays)
+    alone = sample.node.op.reference(sample.node, *sample.arrays)
+    np.testing.assert_array_equal(got, TABLE.reference(follower, alone))
