@@ -19,6 +19,8 @@ from litejit.types import Array
 FEW_TILES = 16  # below, panels of weights are items of their own
 ROW_BYTES = 128  # one row of the kernels' table of offsets
 SLIDING_ROWS = 16
+WEIGHT_BYTES_PER_NS = 110  # from a shared cache, what bounds products of one row
+CALL_NS = 50.0
 
 # (rows, vectors, relative time) of tiles, by the number of registers; sums take registers too
 _TILES = {
@@ -260,6 +262,7 @@ def _cost_ns(layer: Layer, rows: int, channels: int, depth: int) -> float:
     width = layer.lanes / 16
     rate = width * (480 if layer.isa.dot else 60)
     wide = 1.0 if layer.numbers.form.startswith("u64") else 4.0
-    return rows * channels * (depth / rate + wide / (16 * width))
+    read = channels * depth / WEIGHT_BYTES_PER_NS
+    return CALL_NS + max(rows * channels * (depth / rate + wide / (16 * width)), read)
 
 
