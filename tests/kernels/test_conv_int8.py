@@ -13,6 +13,7 @@ from litejit.codegen.lang import i32
 from litejit.kernels import epilogue_int8 as ep
 from litejit.kernels import packing_int8 as packing
 from litejit.kernels.conv_int8 import ConvSpec
+from litejit.kernels.sliding_int8 import SlidingSpec
 
 BYTE = {False: np.int8, True: np.uint8}
 NAMES = [isa.name for isa in HOST_ISAS]
@@ -204,7 +205,8 @@ def test_an_add_that_no_cheap_form_covers_is_not_offered():
 @pytest.mark.parametrize("isa", ISAS, ids=lambda isa: isa.name)
 def test_kernels_compile_for_every_instruction_set(isa):
     epilogue = ep.Epilogue("u64", clamp=True, add="own", add_clamp=True, table=True)
-    assert llvm.compile_ir(ConvSpec(2, 1, epilogue, taps=True).emit("kernel", isa), isa)
+    for spec in (ConvSpec(2, 1, epilogue, taps=True), SlidingSpec(16, 3, epilogue)):
+        assert llvm.compile_ir(spec.emit("kernel", isa), isa)
 
 
 def test_the_best_tile_does_not_spill_in_its_inner_loop():
