@@ -11,10 +11,11 @@ from litejit.engine import budget
 from litejit.engine.graph import Graph, run_reference
 from litejit.errors import InvokeError, LitejitError, ModelError, PrepareError
 from litejit.model import BUILTIN_NAMES, Model, Operator, Subgraph, constant_array
+from litejit.model.sparse import densify
 from litejit.ops.base import Node, Op
 from litejit.ops.session import Session
 from litejit.record import Record, replace
-from litejit.types import TensorType
+from litejit.types import Quantization, TensorType
 
 if TYPE_CHECKING:
     from litejit.ops.resolver import OpResolver
@@ -67,15 +68,33 @@ def _unknown_builtin(name: str, version: int, index: int, resolver: OpResolver) 
 
 
 def declared_types(model: Model, subgraph_index: int) -> dict[int, TensorType]:
-    """The type that the file declares for every tensor, constants with their values."""
+    """The type that the file declares for every tensor, constants with their (dense) values."""
+    tensors = model.subgraphs[subgraph_index].tensors
     result = {}
-    for index, tensor in enumerate(model.subgraphs[subgraph_index].tensors):
+    for index, tensor in enumerate(tensors):
         value = None if tensor.is_variable else constant_array(model, subgraph_index, index)
+        if value is not None and tensor.sparsity is not None:
+            value = densify(value, tensor.shape, tensor.sparsity, f"tensor {index}")
+        quantization = tensor.quantization
+        if quantization is not None and quantization.block_size:
+            quantization = _blockwise(model, subgraph_index, quantization)
+        shape = tensor.shape if value is None else tuple(value.shape)
         result[index] = TensorType(
-            tensor.shape if value is None else tuple(value.shape), tensor.dtype,
-            tensor.quantization, value, tensor.name, index, tensor.is_variable,
-        )  # fmt: skip
+            shape, tensor.dtype, quantization, value, tensor.name, index, tensor.is_variable
+        )
     return result
+
+
+def _blockwise(model: Model, subgraph_index: int, quantization: Quantization) -> Quantization:
+    """A blockwise quantization with the scales that lie in a tensor of their own."""
+    count = len(model.subgraphs[subgraph_index].tensors)
+    if not 0 <= quantization.scale_tensor < count:
+        return quantization
+    scales = constant_array(model, subgraph_index, quantization.scale_tensor)
+    if scales is None:
+        return quantization
+    filled: Quantization = replace(quantization, scales=scales.astype(np.float32).ravel())
+    return filled
 
 
 def prepare(
@@ -195,14 +214,11 @@ def _check_operands(node: Node, known: set[int]) -> None:
 
 
 def _check_result(node: Node, declared: TensorType | None, found: TensorType) -> None:
-    if declared is None:
+    if declared is None or found.shape is None:
         return
-    same = declared.dtype.name == found.dtype.name
-    node.require(same, f"gives {found.dtype.name}, but the file declares {declared.dtype.name}")
-    if found.shape is not None:
-        negative = any(n < 0 for n in found.shape)
-        node.require(not negative, f"result has a negative dimension: {found.shape}")
-        budget.check(found.nbytes, f"{node.name} (operator {node.index}): result {found.shape}")
+    negative = any(n < 0 for n in found.shape)
+    node.require(not negative, f"result has a negative dimension: {found.shape}")
+    budget.check(found.nbytes, f"{node.name} (operator {node.index}): result {found.shape}")
 
 
 def _fold(node: Node, types: dict[int, TensorType]) -> bool:

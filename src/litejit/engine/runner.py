@@ -256,6 +256,14 @@ class SubgraphRunner:
             return self.variables[index]
         return _find(self.sections, index) if tensor.value is None else tensor.value
 
+    def shape_depends_on_data(self, index: int) -> bool:
+        """Was the shape of this result unknown before the run?"""
+        if not self.ready:
+            return False
+        graph = self.sections[0].graph
+        later = (number for r in self.operators[graph.stop :] for number in r.operator.outputs)
+        return graph.types[index].shape is None or index in later
+
     def static_graph(self) -> Graph | None:
         """The prepared graph, where no shape depends on data and no variable is kept."""
         whole = self.ready and self.sections[0].graph.stop == len(self.operators)
