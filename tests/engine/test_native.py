@@ -167,12 +167,22 @@ def test_a_program_without_steps_or_items_runs(kernels: dict[object, int]) -> No
     Counting(kernels, items=0, chunks=(1, 2), threads=2).program.run()
 
 
-@pytest.mark.parametrize("chunks", [0, 33])
+@pytest.mark.parametrize("chunks", [-1, 33])
 def test_chunks_that_do_not_fit_a_ticket_are_refused(
     kernels: dict[object, int], chunks: int
 ) -> None:
     with pytest.raises(ValueError, match=f"step 0: {chunks} chunks"):
         NativeProgram([Step(kernels[Count()], b"", 1, chunks, 0)])
+
+
+def test_a_jump_whose_byte_is_zero_leaves_a_loop() -> None:
+    flag = np.zeros(1, np.uint8)
+    NativeProgram([native.jump(2, flag.ctypes.data), native.jump(0)]).run()
+
+
+def test_a_jump_past_the_end_is_refused() -> None:
+    with pytest.raises(ValueError, match="step 0"):
+        NativeProgram([native.jump(2)])
 
 
 def refusing(

@@ -1,0 +1,143 @@
+"""Subgraphs inside a program: native loops, branches and calls."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from litejit import Interpreter, OpResolverType
+from litejit.engine.steps import PythonStep
+from litejit.model.builder import GraphBuilder, ModelBuilder
+from litejit.model.options.control import IfOptions, WhileOptions
+from litejit.model.options.elementwise import AddOptions
+from litejit.types import BOOL, F32, I32
+
+
+def branches(then: int, otherwise: int) -> IfOptions:
+    return IfOptions(then_subgraph_index=then, else_subgraph_index=otherwise)
+
+
+def less_than(builder: ModelBuilder, limit: int) -> int:
+    """A condition: counter < limit; takes (counter, x, y)."""
+    graph = builder.add_subgraph("condition")
+    counter = graph.add_input("counter", (), I32)
+    graph.add_input("x", (3,), F32)
+    graph.add_input("y", (3,), F32)
+    bound = graph.add_constant("limit", np.array(limit, np.int32))
+    graph.add_operator("LESS", [counter, bound], [graph.add_output("go", (), BOOL)])
+    return graph.index
+
+
+def counting_body(builder: ModelBuilder, *, swap: bool) -> GraphBuilder:
+    """counter + 1, and x and y, swapped or with 1 added to x."""
+    graph = builder.add_subgraph("body")
+    counter = graph.add_input("counter", (), I32)
+    x, y = graph.add_input("x", (3,), F32), graph.add_input("y", (3,), F32)
+    one = graph.add_constant("one", np.array(1, np.int32))
+    graph.add_operator("ADD", [counter, one], [graph.add_output("next", (), I32)], AddOptions())
+    if swap:
+        graph.outputs += [y, x]
+    else:
+        step = graph.add_constant("step", np.ones(3, np.float32))
+        graph.add_operator("ADD", [x, step], [graph.add_output("more", (3,), F32)], AddOptions())
+        graph.outputs.append(y)
+    return graph
+
+
+def loop_model(turns: int, *, swap: bool) -> bytes:
+    builder = ModelBuilder()
+    graph = builder.main
+    inputs = [graph.add_input("counter", (), I32), graph.add_input("x", (3,), F32),
+              graph.add_input("y", (3,), F32)]  # fmt: skip
+    outputs = [graph.add_output("n", (), I32), graph.add_output("x out", (3,), F32),
+               graph.add_output("y out", (3,), F32)]  # fmt: skip
+    condition = less_than(builder, turns)
+    body = counting_body(builder, swap=swap).index
+    graph.add_operator("WHILE", inputs, outputs, WhileOptions(cond_subgraph_index=condition, body_subgraph_index=body))
+    return builder.to_bytes()
+
+
+def run(model: bytes, inputs: list[np.ndarray], **arguments: object) -> list[np.ndarray]:
+    interpreter = Interpreter(model_content=model, **arguments)
+    interpreter.allocate_tensors()
+    for detail, value in zip(interpreter.get_input_details(), inputs, strict=True):
+        interpreter.set_tensor(detail["index"], value)
+    interpreter.invoke()
+    interpreter.invoke()
+    return [interpreter.get_tensor(d["index"]) for d in interpreter.get_output_details()]
+
+
+VALUES = [np.array(0, np.int32), np.arange(3, dtype=np.float32), np.full(3, 9, np.float32)]
+
+
+@pytest.mark.parametrize("turns", [-1, 0, 1, 2, 7])
+@pytest.mark.parametrize("swap", [False, True])
+@pytest.mark.parametrize("kind", [OpResolverType.AUTO, OpResolverType.BUILTIN_REF])
+def test_a_loop_turns_as_often_as_its_condition_holds(
+    turns: int, swap: bool, kind: OpResolverType
+) -> None:
+    n, x, y = run(loop_model(turns, swap=swap), VALUES, experimental_op_resolver_type=kind)
+    count = max(turns, 0)
+    assert n == count
+    if swap:
+        first, second = (VALUES[1], VALUES[2]) if count % 2 == 0 else (VALUES[2], VALUES[1])
+    else:
+        first, second = VALUES[1] + count, VALUES[2]
+    np.testing.assert_array_equal(x, first)
+    np.testing.assert_array_equal(y, second)
+
+
+def test_a_loop_of_compiled_steps_runs_without_python() -> None:
+    interpreter = Interpreter(model_content=loop_model(3, swap=False))
+    interpreter.allocate_tensors()
+    steps = interpreter._runner.sections[0].program.lowered.steps
+    assert not any(isinstance(step, PythonStep) for step in steps)
+
+
+@pytest.mark.parametrize("taken", [True, False])
+def test_a_branch_gives_the_results_of_the_side_that_is_taken(taken: bool) -> None:
+    builder = ModelBuilder()
+    graph = builder.main
+    inputs = [graph.add_input("condition", (), BOOL), graph.add_input("x", (3,), F32)]
+    output = graph.add_output("y", (3,), F32)
+    sides = []
+    for amount in (10, 20):
+        side = builder.add_subgraph(f"add {amount}")
+        x = side.add_input("x", (3,), F32)
+        constant = side.add_constant("amount", np.full(3, amount, np.float32))
+        y = side.add_output("y", (3,), F32)
+        side.add_operator("ADD", [x, constant], [y], AddOptions())
+        sides.append(side.index)
+    graph.add_operator("IF", inputs, [output], branches(*sides))
+    (y,) = run(builder.to_bytes(), [np.array(taken), VALUES[1]])
+    np.testing.assert_array_equal(y, VALUES[1] + (10 if taken else 20))
+
+
+def test_an_endless_loop_ends_at_an_interrupt() -> None:
+    import _thread
+    import threading
+
+    interpreter = Interpreter(model_content=loop_model(2**31 - 1, swap=False))
+    interpreter.allocate_tensors()
+    for detail, value in zip(interpreter.get_input_details(), VALUES, strict=True):
+        interpreter.set_tensor(detail["index"], value)
+    timer = threading.Timer(0.2, _thread.interrupt_main)
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        interpreter.invoke()
+    timer.join()
+
+
+def test_subgraphs_that_call_themselves_are_refused() -> None:
+    builder = ModelBuilder()
+    graph = builder.main
+    inputs = [graph.add_input("condition", (), BOOL), graph.add_input("x", (3,), F32)]
+    output = graph.add_output("y", (3,), F32)
+    side = builder.add_subgraph("side")
+    condition = side.add_input("condition", (), BOOL)
+    y = side.add_output("y", (3,), F32)
+    side.add_operator("IF", [condition, condition], [y], branches(side.index, side.index))
+    graph.add_operator("IF", inputs, [output], branches(side.index, side.index))
+    interpreter = Interpreter(model_content=builder.to_bytes())
+    with pytest.raises(RuntimeError, match="calls itself"):
+        interpreter.allocate_tensors()
