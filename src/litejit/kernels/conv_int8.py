@@ -24,7 +24,8 @@ from typing import Any
 from litejit.codegen.isa import Isa
 from litejit.codegen.lang import Function, Pointer, Ptr, Type, Value, f32, i8, i32, i64, u8, u32
 from litejit.kernels.base import KernelSpec
-from litejit.kernels.epilogue_int8 import ARGUMENTS, Emitter, Epilogue
+from litejit.kernels.epilogue_int8 import ARGUMENTS, Epilogue
+from litejit.kernels.hybrid import Rescaling
 from litejit.kernels.requantize import halves
 
 TABLE_LANES = 16  # most rows of a tile; the width of a row of the table of offsets
@@ -52,7 +53,7 @@ class ConvSpec(KernelSpec):
 
     rows: int
     vectors: int
-    epilogue: Epilogue
+    epilogue: Epilogue | Rescaling
     unsigned: bool = False
     taps: bool = False
     one_step: bool = False
@@ -83,7 +84,7 @@ class _Conv:
     def emit(self) -> str:
         fn, arg = self.fn, self.arg
         operands = (arg[n] for n in ARGUMENTS)
-        self.finish: Emitter = self.spec.epilogue.emitter(fn, self.isa, *operands)
+        self.finish = self.spec.epilogue.emitter(fn, self.isa, *operands)
         tiles = (arg["rows"] + (self.spec.rows - 1)) / self.spec.rows
         with fn.loop(fn.end, start=fn.begin) as item:
             first = (item / tiles) * arg["group"]
@@ -178,6 +179,7 @@ class _Conv:
         if spec.sums:
             factor = arg["common"].cast(i32).load(15).splat(self.lanes)
             sums = [total * factor for total in sums]
+        self.finish.begin_rows([fn.minimum(row + r, last) for r in range(spec.rows)])
         for v in range(spec.vectors):
             column = fn.minimum((panel * spec.vectors + v) * self.lanes, arg["last_column"])
             constants = self.finish.load(blocks + v * self.finish.block)

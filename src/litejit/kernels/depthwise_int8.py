@@ -21,6 +21,7 @@ from litejit.codegen.isa import Isa
 from litejit.codegen.lang import Function, Pointer, Ptr, Type, Value, i8, i32, i64, u8, u64
 from litejit.kernels.base import KernelSpec
 from litejit.kernels.epilogue_int8 import ARGUMENTS, Epilogue
+from litejit.kernels.hybrid import Rescaling
 from litejit.types import Array
 
 _SHAPE = (
@@ -39,7 +40,7 @@ class DepthwiseSpec(KernelSpec):
 
     taps_y: int
     taps_x: int
-    epilogue: Epilogue
+    epilogue: Epilogue | Rescaling
     out_rows: int = 1
     stride: int = 1
     unsigned: bool = False

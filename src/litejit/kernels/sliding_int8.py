@@ -18,6 +18,7 @@ from litejit.codegen.isa import Isa
 from litejit.codegen.lang import Function, Pointer, Ptr, Type, Value, i8, i32, i64, u8, u32, u64
 from litejit.kernels.base import KernelSpec
 from litejit.kernels.epilogue_int8 import ARGUMENTS, Epilogue
+from litejit.kernels.hybrid import Rescaling
 from litejit.kernels.requantize import halves
 
 COLUMNS = 32  # input pixels that a line of the table holds
@@ -39,7 +40,7 @@ class SlidingSpec(KernelSpec):
 
     rows: int
     taps_x: int
-    epilogue: Epilogue
+    epilogue: Epilogue | Rescaling
     unsigned: bool = False
 
     def emit(self, name: str, isa: Isa) -> str:

@@ -29,7 +29,7 @@ from litejit.ops.layer_int8 import (
     takes,
     weights_of,
 )
-from litejit.ops.product_int8 import Picked, Product, input_operand, multiply
+from litejit.ops.product_int8 import Picked, Product, multiply
 from litejit.ops.window import Window2D, window_of
 from litejit.record import Record, replace
 from litejit.types import U8, Array
@@ -44,51 +44,67 @@ def lower_conv(node: Node, steps: Lowering) -> None:
     raw = operands(node)[1].dims
     groups = window.channels // raw[3]
     layer = _conv_layer(node, steps, window.filter_h * window.filter_w * raw[3], wide="sums")
-    _grouped(layer, window, groups, lambda w: w.transpose(1, 2, 0, 3))
+    grouped(layer, window, groups, lambda w: w.transpose(1, 2, 0, 3))
 
 
 def lower_depthwise(node: Node, steps: Lowering) -> None:
     """DEPTHWISE_CONV_2D of int8 or uint8; windows too large to unroll become grouped ones."""
     window = window_of(node)
-    units = operands(node)[1].dims[3]
     taps = window.filter_h * window.filter_w
     layer = _conv_layer(node, steps, taps, wide="split")
+    depthwise_or_grouped(layer, window)
+
+
+def depthwise_or_grouped(layer: Layer, window: Window2D) -> None:
+    """The depthwise kernel where it fits, else products of groups."""
+    units = len(layer.numbers.bias)
     spec = _depthwise_spec(layer, window)
     per_tap = spec.quads * spec.out_rows * spec.parts * spec.taps_x
     plain = units == window.channels and layer.numbers.weights.parts != "sums"
-    if plain and per_tap <= MAX_UNROLLED and _fits(window, units):
+    if plain and per_tap <= MAX_UNROLLED and fits(window, units):
         _call_depthwise(layer, window, spec)
         return
     if layer.numbers.weights.parts == "split":
         weights = replace(layer.numbers.weights, parts="sums")
-        layer = Layer(node, steps, replace(layer.numbers, weights=weights))
+        layer = Layer(layer.node, layer.steps, replace(layer.numbers, weights=weights))
     multiplier = units // window.channels
     shape = (window.filter_h, window.filter_w, units, 1)
     groups = window.channels
     assert multiplier * groups == units
-    _grouped(layer, window, groups, lambda w: w.reshape(shape))
+    grouped(layer, window, groups, lambda w: w.reshape(shape))
 
 
 def lower_transpose_conv(node: Node, steps: Lowering) -> None:
     """TRANSPOSE_CONV of int8 or uint8: one convolution for each phase of the stride."""
     window = transposed_window_of(node)
     _, tensor, _ = operands(node)
-    units, depth = tensor.dims[0], tensor.dims[3]
+    depth = tensor.dims[3]
     layer = _conv_layer(
         node, steps, window.filter_h * window.filter_w * depth, wide="sums"
     )
+    transposed(layer, window, depth)
+
+
+def transposed(layer: Layer, window: Window2D, depth: int) -> None:
+    """One product for each phase; `window` goes from the result to the data."""
+    units = len(layer.numbers.bias)
     rows = _phases(window.in_h, window.filter_h, window.stride_h, window.top)
     columns = _phases(window.in_w, window.filter_w, window.stride_w, window.left)
-    # `window` goes from the result (in_h x in_w) to the data (out_h x out_w)
-    data = replace(
-        window, in_h=window.out_h, in_w=window.out_w, channels=depth,
-        out_h=window.in_h, out_w=window.in_w,
-    )  # fmt: skip
-    if not _fits(data, units):
+    data = turned(window, depth)
+    if not fits(data, units):
         return
     for y in rows:
         for x in columns:
             _phase(layer, data, y, x)
+
+
+def turned(window: Window2D, depth: int) -> Window2D:
+    """A transposed convolution's window with `in` for its data and `out` for its result."""
+    data: Window2D = replace(
+        window, in_h=window.out_h, in_w=window.out_w, channels=depth,
+        out_h=window.in_h, out_w=window.in_w,
+    )  # fmt: skip
+    return data
 
 
 def lower_fully_connected(node: Node, steps: Lowering) -> None:
@@ -130,7 +146,7 @@ def _conv_layer(node: Node, steps: Lowering, products: int, *, wide: str) -> Lay
     return Layer(node, steps, numbers)
 
 
-def _fits(window: Window2D, units: int) -> bool:
+def fits(window: Window2D, units: int) -> bool:
     """Are all offsets inside one image int32?"""
     out = window.out_h * window.out_w * units
     pad = (window.top + window.in_h + window.bottom + 1) * (window.in_w + window.left + 1)
@@ -174,9 +190,9 @@ def _call_depthwise(layer: Layer, window: Window2D, spec: depthwise.DepthwiseSpe
     inside, outside = window.in_h * window.in_w * units, window.out_h * window.out_w * units
     for image in range(window.batch):
         steps.call(
-            spec, input_operand(layer, image * inside), packed, channels,
+            spec, layer.data(image * inside), packed, channels,
             layer.padding(window.in_w * units), steps.scratch(scratch),
-            steps.outputs[0].at(image * outside), *layer.shared_operands(image * outside),
+            layer.result(image * outside), *layer.shared_operands(image * outside),
             *(window.in_h, window.in_w, units, window.out_h, window.out_w, blocks),
             *(window.dilation_h, window.dilation_w, window.stride_h, window.stride_w),
             *(window.top, window.left, columns, scratch),
@@ -198,12 +214,12 @@ def _depthwise_ns(layer: Layer, window: Window2D, spec: depthwise.DepthwiseSpec)
 # -- products --
 
 
-def _grouped(
+def grouped(
     layer: Layer, window: Window2D, groups: int, arrange: Callable[[Array], Array]
 ) -> None:
     units = len(layer.numbers.bias)
     depth, each = window.channels // groups, units // groups
-    if not _fits(window, units):
+    if not fits(window, units):
         return
     joined = next(
         f for f in range(1, groups + 1)

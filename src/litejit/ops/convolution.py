@@ -320,8 +320,12 @@ def transposed_window_of(node: Node) -> Window2D:
 def lowering_module(node: Node) -> Any:
     """The module with compiled kernels for this node's types; None where there is none."""
     x, weights, _ = operands(node)
-    if not conv_is_static(node) or is_hybrid(node):
+    if not conv_is_static(node):
         return None
+    if is_hybrid(node):
+        from litejit.ops import hybrid_lowering
+
+        return hybrid_lowering if hybrid_lowering.compiles(node) else None
     if x.dtype == F32:
         from litejit.ops import conv_f32
 

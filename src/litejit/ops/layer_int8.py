@@ -11,7 +11,9 @@ from litejit.codegen.isa import Isa
 from litejit.codegen.lang import i32
 from litejit.kernels import epilogue_int8 as epilogues
 from litejit.kernels import requantize
+from litejit.kernels.hybrid import Rescaling
 from litejit.ops.base import Lowering, Node, Operand
+from litejit.ops.convolution import operands
 from litejit.ops.fixedpoint import type_range
 from litejit.record import Record
 from litejit.types import I8, U8, Array, TensorType
@@ -96,6 +98,8 @@ def numbers_by_factor(
 class Layer:
     """One node being lowered: the epilogue that its kernels share, and their constants."""
 
+    joins = True  # rows of few channels may share a vector
+
     def __init__(self, node: Node, steps: Lowering, numbers: Numbers) -> None:
         self.node, self.steps, self.numbers = node, steps, numbers
         self.isa: Isa = steps.isa
@@ -106,7 +110,22 @@ class Layer:
         # what the kernels' flip of the sign bit adds to an activation
         self.moved = 0 if not flipped else (-128 if self.unsigned else 128)
 
-    def epilogue(self, channels: int) -> epilogues.Epilogue:
+    def data(self, offset: int) -> Operand:
+        """The layer's data, `offset` elements further on."""
+        core = self.node.core
+        data = operands(self.node)[0] if self.numbers.form != "scale" else core.input(0)
+        position = next(
+            j for j, t in enumerate(core.inputs) if t is not None and t.index == data.index
+        )
+        found = self.steps.inputs[position]
+        assert found is not None
+        return found.at(offset)
+
+    def result(self, offset: int) -> Operand:
+        """The layer's result, `offset` elements further on."""
+        return self.steps.outputs[0].at(offset)
+
+    def epilogue(self, channels: int) -> epilogues.Epilogue | Rescaling:
         """The epilogue of a kernel that makes `channels` channels of each pixel."""
         fused, lanes = self.fused, self.lanes
         whole = type_range(self.numbers.output.dtype)

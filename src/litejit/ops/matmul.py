@@ -193,8 +193,12 @@ class FullyConnected(Op):
 def _lowering(node: Node) -> Any:
     """The module with compiled kernels for this node's types; None where there is none."""
     x, weights = node.core.input(0), node.core.input(1)
-    if 0 in weights.dims or fc_is_hybrid(node) or fc_is_shuffled(node) or not fc_is_static(node):
+    if 0 in weights.dims or fc_is_shuffled(node) or not fc_is_static(node):
         return None
+    if fc_is_hybrid(node):
+        from litejit.ops import hybrid_lowering
+
+        return hybrid_lowering if hybrid_lowering.compiles(node) else None
     if x.dtype == F32:
         from litejit.ops import conv_f32
 

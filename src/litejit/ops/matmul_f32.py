@@ -51,7 +51,7 @@ L1, L2 = 24 << 10, 256 << 10  # bytes of one operand that should stay in these c
 
 def fusible_after(node: Node, follower: Node, position: int) -> bool:
     """Activations, and one ADD of a tensor of the same shape."""
-    if _epilogue(node) is None or follower.chain:
+    if epilogue_of(node) is None or follower.chain:
         return False
     out = follower.output(0)
     if out.dtype != F32 or out.shape is None or out.shape != node.output(0).shape:
@@ -65,7 +65,7 @@ def fusible_after(node: Node, follower: Node, position: int) -> bool:
     return same and follower.options.activation in _FUSED
 
 
-def _epilogue(node: Node) -> Epilogue | None:
+def epilogue_of(node: Node) -> Epilogue | None:
     """The words for the node's own activation and its followers; None: there are none."""
     words = _FUSED.get(getattr(node.core.options, "activation", Activation.NONE))
     if words is None:
@@ -94,7 +94,7 @@ class Sums(Record):
 
 def sums_of(node: Node, steps: Lowering, bias: TensorType | None, units: int) -> Sums | None:
     """What follows the sums of a node; None where no kernel applies its activation."""
-    epilogue = _epilogue(node)
+    epilogue = epilogue_of(node)
     if epilogue is None:
         return None
     y = steps.outputs[0]
@@ -219,7 +219,7 @@ def lower_batch_matmul(node: Node, steps: Lowering) -> None:
     floats = x.dtype == y.dtype == result.dtype == F32
     if not floats or not result.size or not x.size or steps.inputs[0] is None:
         return
-    if steps.inputs[1] is None or _epilogue(node) is None:
+    if steps.inputs[1] is None or epilogue_of(node) is None:
         return
     adj_x, adj_y = core.options.adj_x, core.options.adj_y
     m, n = result.dims[-2:]

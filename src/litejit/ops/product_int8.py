@@ -10,7 +10,6 @@ from litejit.kernels import packing_int8 as packing
 from litejit.kernels.conv_int8 import ConvSpec
 from litejit.kernels.sliding_int8 import SlidingSpec, table_bytes
 from litejit.ops.base import Operand
-from litejit.ops.convolution import operands
 from litejit.ops.layer_int8 import Layer
 from litejit.ops.window import Window2D
 from litejit.record import Record
@@ -131,7 +130,7 @@ def multiply(layer: Layer, product: Product) -> None:
     pad, shape = _window_arguments(product)
     steps.call(
         spec,
-        input_operand(layer, product.x_at),
+        layer.data(product.x_at),
         *_packed(
             layer, product, f"{rows}x{vectors}x{chains}", order,
             lambda w: packing.pack_weights(w, order, layer.lanes, vectors, 4 * chains),
@@ -139,7 +138,7 @@ def multiply(layer: Layer, product: Product) -> None:
         _bytes_to_sum(layer, product, full),
         layer.padding(full) if window is not None else 0,
         steps.scratch(scratch) if window is not None else 0,
-        steps.outputs[0].at(product.y_at),
+        layer.result(product.y_at),
         *layer.shared_operands(product.y_at),
         *(full, product.rows, max(channels - layer.lanes, 0), product.pitch),
         *(product.out_pitch, product.out_line, panels, group, *taps, *pad, *shape, scratch),
@@ -151,6 +150,8 @@ def multiply(layer: Layer, product: Product) -> None:
 def _joined(layer: Layer, product: Product, rows: int) -> int:
     """How many rows of few channels fill a vector; 1 where they do not lie side by side."""
     w, channels = product.window, product.pick.count
+    if not layer.joins:
+        return 1
     count = layer.lanes // channels if layer.lanes % channels == 0 else 1
     dense = product.out_pitch == channels
     if w is not None:
@@ -187,11 +188,11 @@ def _multiply_sliding(layer: Layer, product: Product) -> None:
 
     steps.call(
         spec,
-        input_operand(layer, product.x_at),
+        layer.data(product.x_at),
         *_packed(layer, product, "sliding", order, pack),
         layer.padding(full),
         steps.scratch(scratch),
-        steps.outputs[0].at(product.y_at),
+        layer.result(product.y_at),
         *layer.shared_operands(product.y_at),
         *(full, max(channels - layer.lanes, 0), product.pitch, product.out_pitch),
         *(w.filter_h, w.dilation_h, w.stride_h, w.top, w.left, w.in_h, w.in_w),
@@ -199,17 +200,6 @@ def _multiply_sliding(layer: Layer, product: Product) -> None:
         items=tiles,
         cost_ns=_cost_ns(layer, tiles * spec.rows, layer.lanes, full * w.filter_h * w.filter_w),
     )
-
-
-def input_operand(layer: Layer, offset: int) -> Operand:
-    """The layer's data, `offset` bytes further on."""
-    data = operands(layer.node)[0] if layer.numbers.form != "scale" else layer.node.core.input(0)
-    position = next(
-        j for j, t in enumerate(layer.node.core.inputs) if t is not None and t.index == data.index
-    )
-    found = layer.steps.inputs[position]
-    assert found is not None
-    return found.at(offset)
 
 
 def _window_arguments(product: Product) -> tuple[tuple[int, ...], tuple[int, ...]]:
