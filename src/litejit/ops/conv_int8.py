@@ -217,6 +217,7 @@ def _depthwise_ns(layer: Layer, window: Window2D, spec: depthwise.DepthwiseSpec)
 def grouped(
     layer: Layer, window: Window2D, groups: int, arrange: Callable[[Array], Array]
 ) -> None:
+    """CONV_2D whose channels fall into groups; narrow groups are joined."""
     units = len(layer.numbers.bias)
     depth, each = window.channels // groups, units // groups
     if not fits(window, units):
