@@ -53,7 +53,8 @@ def loop_model(turns: int, *, swap: bool) -> bytes:
                graph.add_output("y out", (3,), F32)]  # fmt: skip
     condition = less_than(builder, turns)
     body = counting_body(builder, swap=swap).index
-    graph.add_operator("WHILE", inputs, outputs, WhileOptions(cond_subgraph_index=condition, body_subgraph_index=body))
+    options = WhileOptions(cond_subgraph_index=condition, body_subgraph_index=body)
+    graph.add_operator("WHILE", inputs, outputs, options)
     return builder.to_bytes()
 
 

@@ -48,7 +48,8 @@ def conv(isa, tile, shape, kernel, n, out, *, stride=1, pad=(0, 0), dilation=1, 
     got = run(
         ConvF32(tile, n % columns != 0, epilogue), x, pack_panels(w.reshape(-1, n), columns),
         pad_bias(bias, n, columns), np.full((batch, oh, ow, n), 7, np.float32), residual, scratch,
-        scratch.size, h, wd, c, oh, ow, n, n, ow * n, oh * ow * n, kh, stride, stride, *pad, dilation, span, taps,
+        scratch.size, h, wd, c, oh, ow, n, n, ow * n, oh * ow * n,
+        kh, stride, stride, *pad, dilation, span, taps,
         dilation * c, run_length, rows, 2, panels, parts, across,
         items=items, isa=isa, cuts=tuple(cut for cut in cuts if cut < items),
     )[3]  # fmt: skip
@@ -104,7 +105,8 @@ def test_groups_read_and_write_their_channels_only(isa):
     shifted = np.roll(x.ravel(), -3)  # what a pointer to channel 3 sees
     got = run(
         ConvF32(tile, True), shifted, pack_panels(w.reshape(-1, 4), columns),
-        pad_bias(None, 4, columns), y, y, scratch, scratch.size, 5, 7, 6, 5, 7, 4, 8, 56, 280, 3, 1, 1,
+        pad_bias(None, 4, columns), y, y, scratch,
+        scratch.size, 5, 7, 6, 5, 7, 4, 8, 56, 280, 3, 1, 1,
         1, 1, 1, 3, 3, 6, 3, 5, 9, 1, 1, 1, items=1, isa=isa,
     )[3]  # fmt: skip
     close(got[..., :4], oracle(x[..., 3:], w, np.zeros(4), 1, 1, 1, 1, 5, 7))

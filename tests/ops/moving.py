@@ -11,8 +11,28 @@ from tests.kernels.harness import Fenced
 from litejit.codegen import cache, isa
 from litejit.ops.base import Node
 from litejit.ops.resolver import BuiltinOpResolver
-from litejit.types import BF16, BOOL, C64, C128, F16, F32, F64, I4, I8, I16, I32, I64
-from litejit.types import STRING, U8, U16, U32, U64, DType, Quantization, TensorType
+from litejit.types import (
+    BF16,
+    BOOL,
+    C64,
+    C128,
+    F16,
+    F32,
+    F64,
+    I4,
+    I8,
+    I16,
+    I32,
+    I64,
+    STRING,
+    U8,
+    U16,
+    U32,
+    U64,
+    DType,
+    Quantization,
+    TensorType,
+)
 
 KERNEL = ctypes.CFUNCTYPE(None, ctypes.c_void_p, *[ctypes.c_int64] * 3)
 BY_NUMPY = {t.numpy: t for t in (F32, F16, F64, I8, U8, I16, U16, I32, U32, I64, U64, BOOL, C64,

@@ -74,7 +74,10 @@ class ReadVariable(Op):
 
 @builtin("ASSIGN_VARIABLE")
 class AssignVariable(Op):
-    """Gives a variable a value, of any type and shape. Source: LiteRT kernels/assign_variable.cc."""
+    """Gives a variable a value of any type and shape.
+
+    Source: LiteRT kernels/assign_variable.cc.
+    """
 
     arity = (2, 2)
     results = (0, 0)
