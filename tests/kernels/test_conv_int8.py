@@ -37,7 +37,9 @@ class Layer:
         meant = raw - zero if spec.sums else w
         order = packing.channel_order(n, lanes, spec.vectors)
         multiple = 4 * spec.chains
-        self.weights = packing.pack_weights(w, order, lanes, spec.vectors, multiple)
+        self.weights = np.ascontiguousarray(
+            packing.pack_weights(w, order, lanes, spec.vectors, multiple)
+        )
         depth = self.weights.shape[2] * 4
         moved = oracle.moved_by(isa, unsigned=spec.unsigned)
         # sum (x - zx)(w - zw) = sum a w' - (zx + moved) sum (w' - zw') - zw' sum a

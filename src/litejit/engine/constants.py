@@ -34,7 +34,6 @@ class ConstantStore:
 
 def aligned_copy(array: Array) -> Array:
     """A C-ordered copy on a 64-byte boundary, with readable slack behind it."""
-    array = np.ascontiguousarray(array)
     memory = aligned_memory(array.nbytes + SLACK)
     copy: Array = memory[: array.nbytes].view(array.dtype).reshape(array.shape)
     copy[...] = array
@@ -44,5 +43,11 @@ def aligned_copy(array: Array) -> Array:
 def aligned_memory(nbytes: int) -> Array:
     """Zeroed bytes on a 64-byte boundary."""
     raw = np.zeros(nbytes + ALIGNMENT, np.uint8)
-    start = -raw.ctypes.data % ALIGNMENT
+    start = -address_of(raw) % ALIGNMENT
     return raw[start : start + nbytes]
+
+
+def address_of(array: Array) -> int:
+    """Where the first element lies; half the time of `array.ctypes.data`."""
+    address: int = array.__array_interface__["data"][0]
+    return address

@@ -6,6 +6,7 @@ import numpy as np
 
 from litejit.types import Array
 
+_LONGEST = 1 << 23  # sums of so many bytes fit int32
 
 def channel_order(channels: int, lanes: int, vectors: int) -> Array:
     """The channel of every lane of every panel, int64 [panels * vectors * lanes].
@@ -22,13 +23,28 @@ def channel_order(channels: int, lanes: int, vectors: int) -> Array:
 
 
 def pack_weights(weights: Array, order: Array, lanes: int, vectors: int, multiple: int) -> Array:
-    """int8 [taps, channels, depth] -> [panel, tap, depth / 4, vector, lane, 4].
+    """int8 [taps, channels, depth] -> int32 [panel, tap, depth / 4, vector and lane].
 
-    depth is padded with zeros to `multiple`, itself a multiple of 4; `order` is channel_order.
+    Every int32 is 4 bytes of depth. depth is padded with zeros to `multiple`, itself a multiple
+    of 4; `order` is channel_order. The result is a view of transposed memory where that spares
+    a copy: who needs its bytes in order copies it.
     """
-    taps, _, depth = weights.shape
+    taps, channels, depth = weights.shape
     full = -(-depth // multiple) * multiple
-    padded = np.zeros((taps, len(order), full), np.int8)
-    padded[:, :, :depth] = weights[:, order]
-    parts = padded.reshape(taps, -1, vectors, lanes, full // 4, 4)
-    return np.ascontiguousarray(parts.transpose(1, 0, 4, 2, 3, 5))
+    if full != depth or weights.strides[2] != 1:
+        padded = np.zeros((taps, channels, full), np.int8)
+        padded[:, :, :depth] = weights
+        weights = padded
+    quads = weights.view(np.int32)
+    if len(order) != channels or channels % lanes:
+        quads = quads[:, order]
+    return quads.reshape(taps, -1, vectors * lanes, full // 4).transpose(1, 0, 3, 2)
+
+
+def channel_sums(weights: Array) -> Array:
+    """Sums of 8-bit weights [taps, channels, depth] over all but the channels, int64."""
+    taps, _, depth = weights.shape
+    if taps * depth < _LONGEST:  # einsum adds bytes twice as fast as sum
+        sums: Array = np.einsum("tcd->c", weights, dtype=np.int32)
+        return sums.astype(np.int64)
+    return weights.sum((0, 2), dtype=np.int64)

@@ -228,7 +228,7 @@ def _packed(
         sums = np.zeros(pick.units, np.int64)
         chosen = pick.choose(weights.raw)
         count = chosen.shape[0] * chosen.shape[2]
-        sums[pick.channels] = chosen.sum((0, 2), dtype=np.int64) - count * weights.zero
+        sums[pick.channels] = packing.channel_sums(chosen) - count * weights.zero
         return layer.channel_constants(order + pick.channels.start, sums)
 
     name = f"{product.name} {name} {weights.parts}"
