@@ -23,8 +23,8 @@ _MANY = (DetailsType.BLOCKWISE, DetailsType.MULTI_AXIS)
 def verify_model(model: Model, *, strict: bool = True) -> None:
     """Check a model as LiteRT does when an interpreter is made, and that options decode.
 
-    With `strict=False` a tensor with one scale may name any axis: that axis means nothing, and
-    TFLM runs such models, though LiteRT refuses them. Raises ModelError.
+    With `strict=False` scales may lie along a dimension that does not exist: operators that look
+    at it check it, and TFLM runs such models, though LiteRT refuses them. Raises ModelError.
     """
     if model.version != VERSION:
         raise ModelError(
@@ -121,8 +121,9 @@ def _quantization_fault(
             f"Must have same number."
         )
     axis = quantization.axis
-    matters = strict or scales != 1
-    if matters and (axis < 0 or (rank and axis >= rank)):
+    if axis < 0 or (rank and axis >= rank):
+        if not strict:
+            return ""
         return f"quantized_dimension must be in range [0, {rank}). Was {axis}."
     if scales != 1 and rank and scales != tensor.shape[axis]:
         return (

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 
 from litejit.model.options import Conv2DOptions, DepthwiseConv2DOptions, TransposeConvOptions
@@ -52,6 +54,7 @@ class _WindowOp(Op):
 
     arity = (2, 3)
     optional = frozenset({2})
+    bias_decides: ClassVar[bool] = False  # an int32 bias makes int16 sums int32, as in TFLM
 
     def fuses_before(self, node: Node, producer: Node) -> bool:
         """Take in a PAD of height and width with what this operator pads with itself."""
@@ -102,12 +105,13 @@ class Conv2D(_WindowOp):
     """
 
     options = Conv2DOptions
+    needs_bias: ClassVar[bool] = True
 
     def infer(self, node: Node) -> Types:
         """Check operands, groups and window; [batch, out_h, out_w, filters]."""
         require_types(node)
         x, weights, bias = operands(node)
-        node.require(bias is not None, "a bias is needed")
+        node.require(bias is not None or not self.needs_bias, "a bias is needed")
         depth, units = weights.dims[3], weights.dims[0]
         ok = x.dims[3] % depth == 0
         node.require(ok, f"filter has {depth} input channels, which does not divide {x.dims[3]}")
@@ -161,7 +165,7 @@ class DepthwiseConv2D(_WindowOp):
         node.require(ok, f"{units} output channels are no multiple of {channels} input channels")
         node.require(bias is None or bias.rank == 1, "bias must have one dimension")
         wide = x.dtype != I16 or bias is None or bias.dtype == I64
-        node.require(wide, "bias of int16 input must be INT64")
+        node.require(wide or self.bias_decides, "bias of int16 input must be INT64")
         hybrid = x.dtype != F32 or weights.dtype in (F32, F16, I8)
         node.require(hybrid, f"no kernel for FLOAT32 input with {weights.dtype.name} filter")
         o = node.options

@@ -9,6 +9,7 @@ product is a 1x1 convolution of its rows.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -107,19 +108,25 @@ def turned(window: Window2D, depth: int) -> Window2D:
     return data
 
 
-def lower_fully_connected(node: Node, steps: Lowering) -> None:
-    """FULLY_CONNECTED of int8 or uint8."""
+def lower_fully_connected(node: Node, steps: Lowering, *, fixed_point: bool = False) -> None:
+    """FULLY_CONNECTED of int8 or uint8, scaled in float64 or (TFLM) with two roundings."""
     from litejit.ops import matmul
 
     x, weights, bias = (node.core.optional(j) for j in range(3))
     assert x is not None and weights is not None and weights.value is not None
     rows, units, depth = matmul.fc_sizes(node)
     _, zero, _ = matmul.fc_zero_points(node)
-    numbers = numbers_by_factor(
-        weights_of(weights.value, zero, wide="sums"), x, node.core.output(0),
-        bias=None if bias is None else bias.value, units=units,
-        limits=matmul.fc_activation(node), factor=matmul.fc_scales(node),
-    )  # fmt: skip
+    known: Any = {
+        "bias": None if bias is None else bias.value,
+        "units": units,
+        "limits": matmul.fc_activation(node),
+    }
+    packed, y = weights_of(weights.value, zero, wide="sums"), node.core.output(0)
+    if fixed_point:
+        multipliers = matmul.fc_multipliers(node)
+        numbers = numbers_of(packed, x, y, multipliers=multipliers, products=depth, **known)
+    else:
+        numbers = numbers_by_factor(packed, x, y, factor=matmul.fc_scales(node), **known)
     layer = Layer(node, steps, numbers)
     pick = Picked(lambda w: w[None], slice(0, units), 1, units)
     multiply(layer, Product("dense", pick, depth, rows, depth, units))

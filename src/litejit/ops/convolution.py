@@ -100,6 +100,8 @@ def uses_wide_sums(node: Node) -> bool:
     """True where int16 data is summed in int64 and scaled by a 15-bit multiplier."""
     x, _, bias = operands(node)
     narrow = getattr(node.core.options, "quantized_bias_type", F32) == I32
+    if bias is not None and getattr(node.core.op, "bias_decides", False):
+        narrow = True
     return x.dtype == I16 and not (narrow and (bias is None or bias.dtype == I32))
 
 

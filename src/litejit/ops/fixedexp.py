@@ -49,16 +49,17 @@ _BARREL = (
 )
 
 
-def exp_on_negative_values(raw: Array) -> Array:
-    """exp(x) in Q0.31 for x <= 0 in Q5.26; exactly 0 gives 2**31 - 1.
+def exp_on_negative_values(raw: Array, integer_bits: int = 5) -> Array:
+    """exp(x) in Q0.31 for x <= 0 with 1 to 5 `integer_bits`; exactly 0 gives 2**31 - 1.
 
     A polynomial of degree 4 around -1/8 for the part in [-1/4, 0), one factor for every bit of
     the rest.
     """
     raw = np.asarray(raw, I64)
-    fraction_bits, quarter = 26, 1 << 24
+    fraction_bits = 31 - integer_bits
+    quarter = 1 << (fraction_bits - 2)
     part = (raw & (quarter - 1)) - quarter
-    x = saturating_shift(part, 5) + (1 << 28)
+    x = saturating_shift(part, integer_bits) + (1 << 28)
     x2 = _mul(x, x)
     x3, x4 = _mul(x2, x), _mul(x2, x2)
     third = _mul(rounding_divide_by_pot(x4, 2) + x3, 715827883)
@@ -66,18 +67,41 @@ def exp_on_negative_values(raw: Array) -> Array:
     result = 1895147668 + _mul(x + tail, 1895147668)
     rest = part - raw
     for exponent, factor in _BARREL:
-        has = (rest >> (fraction_bits + exponent)) & 1
-        result = np.where(has != 0, _mul(result, factor), result)
+        if exponent < integer_bits:
+            has = (rest >> (fraction_bits + exponent)) & 1
+            result = np.where(has != 0, _mul(result, factor), result)
     return np.where(raw == 0, _HIGH, result)
 
 
-def one_over_one_plus(a: Array) -> Array:
-    """1 / (1 + a) in Q0.31 for a in [0, 1) in Q0.31: three Newton steps."""
+def _two_over_one_plus(a: Array) -> Array:
+    """2 / (1 + a) in Q2.29 for a in [0, 1) in Q0.31: three Newton steps."""
     half = _half_sum(np.asarray(a, I64), _HIGH)
     x = 1515870810 + _mul(half, -1010580540)
     for _ in range(3):
         x = x + saturating_shift(_mul(x, (1 << 29) - _mul(half, x)), 2)
-    return saturating_shift(x, 1)
+    return x
+
+
+def one_over_one_plus(a: Array) -> Array:
+    """1 / (1 + a) in Q0.31 for a in [0, 1) in Q0.31."""
+    return saturating_shift(_two_over_one_plus(a), 1)
+
+
+def logistic(raw: Array, integer_bits: int) -> Array:
+    """1 / (1 + exp(-x)) in Q0.31 of x with `integer_bits` (at most 5)."""
+    raw = np.asarray(raw, I64)
+    positive = one_over_one_plus(exp_on_negative_values(-np.abs(raw), integer_bits))
+    result = np.where(raw > 0, positive, _HIGH - positive)
+    return np.where(raw == 0, 1 << 30, result)
+
+
+def tanh(raw: Array, integer_bits: int) -> Array:
+    """tanh(x) in Q0.31 of x with `integer_bits` (at most 4)."""
+    raw = np.asarray(raw, I64)
+    # (1 - e) / (1 + e) = 2 / (1 + e) - 1
+    exponential = exp_on_negative_values(-np.abs(raw), integer_bits + 1)
+    size = saturating_shift(_two_over_one_plus(exponential) - (1 << 29), 2)
+    return np.where(raw == 0, 0, np.where(raw < 0, -size, size))
 
 
 def reciprocal(x: Array, integer_bits: int) -> tuple[Array, Array]:

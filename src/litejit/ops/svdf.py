@@ -8,7 +8,7 @@ kernels/svdf_common.cc (int8 memory).
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -61,6 +61,7 @@ class SVDF(Op):
     optional = frozenset((3,))
     mutates = (4,)
     is_pure = False
+    needs_relu: ClassVar[bool] = True  # of int8
 
     def infer(self, node: Node) -> Types:
         """[batch, units]."""
@@ -98,7 +99,8 @@ class SVDF(Op):
         node.require_dtype(time, (I16, I8), "weights_time")
         node.require_dtype(state, (time.dtype,), "state")
         activation = node.options.activation
-        node.require(activation == Activation.RELU, f"activation is {activation!r}, expected RELU")
+        ok = activation == Activation.RELU or not self.needs_relu
+        node.require(ok, f"activation is {activation!r}, expected RELU")
         for i, what in enumerate(("input", "weights_feature", "weights_time", "", "state")):
             if what:
                 least = 0.0 if what.startswith("weights") else 1e-45
