@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from litejit.engine.plan import plan_memory
 from litejit.engine.prepare import ResolvedOperator, declared_types, prepare, resolve
 from litejit.engine.program import Program
 from litejit.engine.rewrite import rewrite
+from litejit.engine.simplify import simplify
 from litejit.errors import InvokeError
 from litejit.model import Model
 from litejit.model.verify import check_graph
@@ -44,7 +46,10 @@ def make_runners(
 ) -> list[SubgraphRunner]:
     """The runners of all subgraphs of one interpreter; they share its state."""
     model = loaded.model
-    operators = [resolve(model, subgraph, resolver) for subgraph in model.subgraphs]
+    operators = [
+        simplify(resolve(model, subgraph, resolver), partial(declared_types, model, index))
+        for index, subgraph in enumerate(model.subgraphs)
+    ]
 
     def make(index: int, session: EngineSession) -> SubgraphRunner:
         return SubgraphRunner(

@@ -192,6 +192,22 @@ class Lowering(Protocol):
         ...
 
 
+class Surroundings(Protocol):
+    """The operators of a subgraph, as `Op.stands_for` sees them."""
+
+    def producer(self, index: int) -> tuple[str, Operator | None, Any]:
+        """Name, operator and options that make a tensor; ("", None, None) where none does."""
+        ...
+
+    def dtype(self, index: int) -> DType | None:
+        """A tensor's element type."""
+        ...
+
+    def constant(self, index: int) -> Array | None:
+        """The value of a tensor that the file holds."""
+        ...
+
+
 class Op:
     """Behaviour of one operator code; stateless, one instance for all nodes.
 
@@ -216,6 +232,15 @@ class Op:
     def called(self, options: Any) -> tuple[int, ...]:
         """Numbers of the subgraphs that a node with these options may run."""
         return ()
+
+    def stands_for(
+        self, operator: Operator, options: Any, around: Surroundings
+    ) -> tuple[Op, tuple[int, ...]] | None:
+        """An Op with the same meaning that needs less, and its inputs; None: there is none.
+
+        For operators that say in many words what one Op can do. Asked once, before shapes.
+        """
+        return None
 
     def infer(self, node: Node) -> Types:
         """Check the operands and return the types of the outputs: the only shape rule.

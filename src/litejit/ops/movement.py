@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from litejit.model.options.shape import (
     TileOptions,
     TransposeOptions,
 )
+from litejit.ops import row_update
 from litejit.ops.base import Op, builtin
 from litejit.ops.blocks import (
     FIXED_WIDTH,
@@ -37,7 +38,8 @@ from litejit.ops.blocks import (
 from litejit.types import F32, I16, I32, I64, U8
 
 if TYPE_CHECKING:
-    from litejit.ops.base import Lowering, Node, Types
+    from litejit.model import Operator
+    from litejit.ops.base import Lowering, Node, Surroundings, Types
     from litejit.types import Array, TensorType
 
 MAX_RANK = 8  # of TRANSPOSE, BROADCAST_TO and REVERSE_V2 in LiteRT
@@ -105,6 +107,12 @@ class Concatenation(Op):
 
     options = ConcatenationOptions
     arity = (1, 1 << 30)
+
+    def stands_for(
+        self, operator: Operator, options: Any, around: Surroundings
+    ) -> tuple[Op, tuple[int, ...]] | None:
+        """A tensor with one row exchanged, as loops of recurrent layers write their results."""
+        return row_update.found(operator, options.axis, around)
 
     def infer(self, node: Node) -> Types:
         x, y = node.input(0), node.output()
