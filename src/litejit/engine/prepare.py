@@ -12,6 +12,7 @@ from litejit.engine.graph import Graph, run_reference
 from litejit.errors import InvokeError, LitejitError, ModelError, PrepareError
 from litejit.model import BUILTIN_NAMES, Model, Operator, Subgraph, constant_array
 from litejit.model.sparse import densify
+from litejit.model.table import Table
 from litejit.ops.base import Node, Op
 from litejit.ops.session import Session
 from litejit.record import Record, replace
@@ -156,19 +157,24 @@ def _unresolved_custom(name: str, index: int) -> str:
     if name.startswith("Flex"):
         what = (
             "Select TensorFlow op(s), included in the given model, is(are) not supported by this "
-            "interpreter. Make sure you apply/link the Flex delegate before inference."
+            "interpreter. Make sure you apply/link the Flex delegate before inference. For the "
+            'Android, it can be resolved by adding "org.tensorflow:tensorflow-lite-select-tf-ops" '
+            "dependency. See instructions: https://www.tensorflow.org/lite/guide/ops_select"
         )
-    else:
-        what = (
-            f"Encountered unresolved custom op: {name}.\n"
-            "See instructions: https://www.tensorflow.org/lite/guide/ops_custom"
-        )
+        return f"{what}Node number {index} ({name}) failed to prepare."
+    what = (
+        f"Encountered unresolved custom op: {name}.\n"
+        "See instructions: https://www.tensorflow.org/lite/guide/ops_custom"
+    )
     return f"{what} Node number {index} ({name}) failed to prepare."
 
 
 def infer(node: Node) -> Node:
     """Check a node's operands and give it the types of its results."""
     try:
+        if isinstance(node.options, Table):
+            unknown = node.options.unknown_enums()
+            node.require(not unknown, f"options with unknown values: {', '.join(unknown)}")
         with np.errstate(all="ignore"):
             outputs = node.op.infer(node)
         for declared, found in zip(node.outputs, outputs, strict=False):

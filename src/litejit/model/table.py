@@ -144,6 +144,15 @@ class Table:
             kind = cls._kind = Kind(cls)
         return kind  # type: ignore[no-any-return]
 
+    def unknown_enums(self) -> list[str]:
+        """Names of the fields whose value the schema's enum does not have."""
+        defaults = self.kind().defaults
+        return [
+            name
+            for name, value in self.__dict__.items()
+            if isinstance(defaults[name], IntEnum) and not isinstance(value, IntEnum)
+        ]
+
     @classmethod
     def read(cls, reader: Reader, at: int) -> Self:
         """Decode the table at `at`. Raises ModelError where it does not fit into the file."""
