@@ -21,8 +21,8 @@ from litejit.model.options import (
     UnidirectionalSequenceLSTMOptions,
 )
 from litejit.ops import lstm_basic
-from litejit.ops.base import Arrays, Node, Op, Types, builtin
-from litejit.ops.lstm_cell import Cell, Places, Sizes, check
+from litejit.ops.base import Arrays, Lowering, Node, Op, Types, builtin
+from litejit.ops.lstm_cell import Cell, Places, Sizes, check, sizes
 from litejit.ops.lstm_float import FloatLSTM
 from litejit.ops.lstm_integer import IntegerLSTM, check_quantization, parameters
 from litejit.types import F32, I8, Array
@@ -77,6 +77,24 @@ def _run(node: Node, arrays: tuple[Any, ...], *, time_major: bool) -> Array:
     return y[0] if cell.x.ndim == 2 else by_time(y, time_major=time_major)
 
 
+def _lower(node: Node, steps: Lowering, *, time_major: bool) -> None:
+    """Kernels for the operators of one direction."""
+    cell = PLACES.of(node.inputs)
+    size = sizes(cell, time_major=time_major)
+    if cell.x.dtype == I8:
+        from litejit.ops.lstm_lower_int8 import lower
+
+        lower(node, steps, PLACES, cell, size)
+        return
+    from litejit.ops.rnn_lower import Rows, lower_lstm
+
+    source = steps.inputs[PLACES.x]
+    if size.steps and source is not None:
+        x = Rows(source, size, size.inputs, time_major=time_major)
+        y = Rows(steps.outputs[0], size, size.outputs, time_major=time_major)
+        lower_lstm(node, steps, PLACES, cell, size, x=x, y=y)
+
+
 @builtin("LSTM", versions=range(1, 5))
 class LSTM(Op):
     """One step of an LSTM: x [batch, inputs] to [batch, outputs]; the states are variables.
@@ -109,6 +127,11 @@ class LSTM(Op):
             return lstm_basic.reference(node, *inputs)
         return _run(node, inputs, time_major=True)
 
+    def lower(self, node: Node, steps: Lowering) -> None:
+        """The step is a sequence of one."""
+        if node.options.kernel_type == LSTMKernel.FULL:
+            _lower(node, steps, time_major=True)
+
 
 @builtin("UNIDIRECTIONAL_SEQUENCE_LSTM", versions=range(1, 5))
 class UnidirectionalSequenceLSTM(Op):
@@ -133,6 +156,10 @@ class UnidirectionalSequenceLSTM(Op):
     def reference(self, node: Node, *inputs: Any) -> Arrays:
         """All steps, in order."""
         return _run(node, inputs, time_major=node.options.time_major)
+
+    def lower(self, node: Node, steps: Lowering) -> None:
+        """One call for the whole sequence."""
+        _lower(node, steps, time_major=node.options.time_major)
 
 
 @builtin("BIDIRECTIONAL_SEQUENCE_LSTM", versions=range(1, 4))
@@ -203,3 +230,9 @@ class BidirectionalSequenceLSTM(Op):
             y = run(steps, extra, forward=places is FORWARD)
             made.append(by_time(y, time_major=options.time_major))
         return np.concatenate(made, axis=2) if options.merge_outputs else (made[0], made[1])
+
+    def lower(self, node: Node, steps: Lowering) -> None:
+        """One call for each direction, or none."""
+        from litejit.ops.rnn_lower import lower_bidirectional_lstm
+
+        lower_bidirectional_lstm(node, steps, (FORWARD, BACKWARD))

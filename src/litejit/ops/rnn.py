@@ -16,10 +16,10 @@ from litejit.model.options import (
     RNNOptions,
     SequenceRNNOptions,
 )
-from litejit.ops.base import Arrays, Node, Op, Types, builtin
+from litejit.ops.base import Arrays, Lowering, Node, Op, Types, builtin
 from litejit.ops.hybrid import apply_activation
 from litejit.ops.lstm import by_time
-from litejit.ops.lstm_cell import require_state
+from litejit.ops.lstm_cell import Sizes, require_state
 from litejit.ops.lstm_float import Rows
 from litejit.types import F32, I8, U8, Array, TensorType
 
@@ -77,6 +77,23 @@ class Direction:
         return y
 
 
+def _lower(node: Node, steps: Lowering, *, time_major: bool) -> None:
+    """The kernel of a layer of floats."""
+    from litejit.ops.rnn_lower import Rows, lower_layer
+
+    source, size = steps.inputs[0], _sizes(node, 1, time_major=time_major)
+    if size.steps and source is not None:
+        x = Rows(source, size, size.inputs, time_major=time_major)
+        y = Rows(steps.outputs[0], size, size.cells, time_major=time_major)
+        lower_layer(node, steps, 1, size, x=x, y=y)
+
+
+def _sizes(node: Node, first: int, *, time_major: bool) -> Sizes:
+    dims, units = node.input(0).dims, node.input(first).dims[0]
+    steps, batch = (1, dims[0]) if len(dims) == 2 else (dims[:2] if time_major else dims[1::-1])
+    return Sizes(steps, batch, dims[-1], units, units)
+
+
 @builtin("RNN", versions=range(1, 4))
 class RNN(Op):
     """One step: x [batch, inputs] to [batch, units]."""
@@ -97,6 +114,10 @@ class RNN(Op):
         """One step."""
         y: Array = Direction(node, inputs, 1).run(inputs[0][None])[0]
         return y
+
+    def lower(self, node: Node, steps: Lowering) -> None:
+        """The step is a sequence of one."""
+        _lower(node, steps, time_major=True)
 
 
 def _results(node: Node, shapes: list[tuple[int, ...]]) -> Types:
@@ -131,6 +152,10 @@ class UnidirectionalSequenceRNN(Op):
         major = node.options.time_major
         y = Direction(node, inputs, 1).run(by_time(inputs[0], time_major=major))
         return by_time(y, time_major=major)
+
+    def lower(self, node: Node, steps: Lowering) -> None:
+        """One call for the whole sequence."""
+        _lower(node, steps, time_major=node.options.time_major)
 
 
 @builtin("BIDIRECTIONAL_SEQUENCE_RNN", versions=range(1, 4))

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from litejit.model.options import Activation, SVDFOptions
-from litejit.ops.base import Arrays, Node, Op, Types, builtin
+from litejit.ops.base import Arrays, Lowering, Node, Op, Types, builtin
 from litejit.ops.fixedpoint import (
     mbqm,
     quantize_multiplier,
@@ -123,6 +123,12 @@ class SVDF(Op):
         if bias is not None:
             total = total + bias
         return apply_activation(total, node.options.activation)
+
+    def lower(self, node: Node, steps: Lowering) -> None:
+        """A kernel for floats and one for integers."""
+        from litejit.ops.rnn_lower import lower_svdf
+
+        lower_svdf(node, steps, scales(node) if node.input(0).dtype == I8 else None)
 
     def _integer(self, node: Node, inputs: tuple[Any, ...], memory: Array) -> Array:
         x, feature, time, bias, _ = inputs

@@ -1,0 +1,202 @@
+"""Recurrent layers of floats over a whole sequence.
+
+Cells come in panels of `vectors` registers; the weights of a panel's gates lie side by side, so
+that a step of a panel is one pass over its input and its output state, and all that follows
+stays in registers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from litejit.codegen import math as functions
+from litejit.codegen.lang import Function, Pointer, Ptr, Value, f32, i32, i64
+from litejit.kernels.base import KernelSpec
+from litejit.types import Array
+
+if TYPE_CHECKING:
+    from litejit.codegen.isa import Isa
+
+ACTIVATIONS = ("none", "relu", "relu_n1_to_1", "relu6", "tanh", "sign_bit", "logistic")
+
+
+def activate(x: Value, name: str) -> Value:
+    """One of ACTIVATIONS; NaN stays NaN but under sign_bit."""
+    fn = x.fn
+    if name == "tanh":
+        return functions.tanh(x)
+    if name == "logistic":
+        return functions.logistic(x)
+    if name == "sign_bit":
+        negative = x.bitcast(i32 * x.type.lanes) < 0
+        return negative.choose(fn.const(1.0, x.type), 0.0)
+    ranges = {"relu": (0.0, None), "relu_n1_to_1": (-1.0, 1.0), "relu6": (0.0, 6.0)}
+    return functions.clamp(x, *ranges[name]) if name in ranges else x
+
+
+def pack_gates_f32(gates: Sequence[Array], lanes: int, vectors: int) -> Array:
+    """[cells, depth] of every gate -> [panel, depth, gate, vector * lane]; 0 beyond."""
+    width = lanes * vectors
+    padded = [np.pad(g, ((0, -len(g) % width), (0, 0))) for g in gates]
+    rows = np.stack([g.reshape(-1, width, g.shape[1]) for g in padded], axis=1)
+    return np.ascontiguousarray(rows.transpose(0, 3, 1, 2))
+
+
+def products(
+    fn: Function, x: Pointer, weights: Pointer, depth: Value, starts: Sequence[Value]
+) -> list[Value]:
+    """starts[j] + sums over `depth` of x with the j-th register of packed weights."""
+    lanes, count = starts[0].type.lanes, len(starts)
+    sums = list(starts)
+    with fn.loop(depth, carry=sums) as k:
+        value = x.load(k).splat(lanes)
+        for j in range(count):
+            b = weights.load((k * count + j) * lanes, lanes=lanes, align=4 * lanes)
+            sums[j] = fn.fma(value, b, sums[j])
+    return sums
+
+
+def copy_floats(fn: Function, source: Pointer, target: Pointer, count: Value) -> None:
+    """Copy `count` floats."""
+    lanes = fn.isa.lanes(f32)
+    whole = count / lanes * lanes
+    with fn.loop(whole, step=lanes) as at:
+        target.store(at, source.load(at, lanes=lanes))
+    with fn.when(whole < count):
+        value = source.load(whole, lanes=lanes)
+        target.store(whole, value, mask=fn.first(count - whole, lanes))
+
+
+class RecurrentF32(KernelSpec):
+    """An LSTM (gates 4, or 3 without input gate) or a simple layer (gates 1) of floats.
+
+    Arguments: x, aux, y, h, c, weights, aux_weights, recurrent, bias, peephole (packed by
+    `pack_gates_f32` and `pack_vectors`), projection, projection_bias, scratch, then numbers:
+    stride (bytes of a thread's scratch), steps, panels, cells, outputs, depth_x, depth_aux,
+    strides in floats: x_step, x_batch, aux_step, aux_batch, y_step, y_batch; then floats:
+    cell_clip, proj_clip (0: none). A work item is a batch. Steps may go backwards. What a flag
+    turns off is not read. `scratch` holds `cells` floats where there is a projection.
+    """
+
+    vectors: int
+    gates: int
+    activation: str
+    aux: bool = False
+    peephole: bool = False
+    projection: int = 0  # registers of outputs in a panel; 0: none
+
+    _POINTERS = (
+        "x", "aux", "y", "h", "c", "weights", "aux_weights", "recurrent", "bias", "peephole",
+        "projection", "projection_bias", "scratch",
+    )  # fmt: skip
+    _NUMBERS = (
+        "stride", "steps", "panels", "cells", "outputs", "depth_x", "depth_aux", "x_step",
+        "x_batch", "aux_step", "aux_batch", "y_step", "y_batch",
+    )  # fmt: skip
+
+    def emit(self, name: str, isa: Isa) -> str:
+        """IR text of the kernel."""
+        fn = Function(
+            name, isa, **dict.fromkeys(self._POINTERS, Ptr(f32)),
+            **dict.fromkeys(self._NUMBERS, i64), cell_clip=f32, proj_clip=f32,
+        )  # fmt: skip
+        pointers = dict(zip(self._POINTERS, fn.args, strict=False))
+        numbers = dict(zip(self._NUMBERS, fn.args[len(self._POINTERS) :], strict=False))
+        cell_clip, proj_clip = fn.args[-2:]
+        p, n = pointers, numbers
+        own = p["scratch"] + fn.worker * (n["stride"] / 4)
+        with fn.loop(fn.end, start=fn.begin) as batch:
+            state = p["h"] + batch * n["outputs"]
+            with fn.loop(n["steps"]) as t:
+                target = p["y"] + (batch * n["y_batch"] + t * n["y_step"])
+                before = (t > 0).choose_pointer(target + (-n["y_step"]), state)
+                at = batch * n["x_batch"] + t * n["x_step"]
+                sources = [(p["x"] + at, "weights", "depth_x")]
+                if self.aux:
+                    at = batch * n["aux_batch"] + t * n["aux_step"]
+                    sources.append((p["aux"] + at, "aux_weights", "depth_aux"))
+                sources.append((before, "recurrent", "outputs"))
+                made = own if self.projection else target
+                with fn.loop(n["panels"]) as panel:
+                    sums = self._sums(fn, p, n, sources, panel)
+                    self._cells(fn, sums, p, n, batch, panel, made, cell_clip)
+                if self.projection:
+                    self._project(fn, p, n, own, target, proj_clip)
+            last = p["y"] + (batch * n["y_batch"] + (n["steps"] - 1) * n["y_step"])
+            copy_floats(fn, last, state, n["outputs"])
+        return fn.ir()
+
+    def _sums(
+        self, fn: Function, p: dict[str, Pointer], n: dict[str, Value],
+        sources: list[tuple[Pointer, str, str]], panel: Value,
+    ) -> list[Value]:  # fmt: skip
+        lanes = fn.isa.lanes(f32)
+        count = self.gates * self.vectors
+        at = panel * (count * lanes)
+        sums = [
+            p["bias"].load(at + j * lanes, lanes=lanes, align=4 * lanes) for j in range(count)
+        ]
+        for source, weights, depth in sources:
+            packed = p[weights] + panel * n[depth] * (count * lanes)
+            sums = products(fn, source, packed, n[depth], sums)
+        return sums
+
+    def _cells(
+        self, fn: Function, sums: list[Value], p: dict[str, Pointer], n: dict[str, Value],
+        batch: Value, panel: Value, made: Pointer, clip: Value,
+    ) -> None:  # fmt: skip
+        """From the sums of a panel to its cells and outputs."""
+        lanes = fn.isa.lanes(f32)
+        first = panel * (lanes * self.vectors)
+        cells = p["c"] + (batch * n["cells"] + first)
+        gate_row = self.vectors * lanes
+        for v in range(self.vectors):
+            mask = fn.first(n["cells"] - first - v * lanes, lanes)
+            parts = [sums[g * self.vectors + v] for g in range(self.gates)]
+            if self.gates == 1:
+                made.store(first + v * lanes, activate(parts[0], self.activation), mask=mask)
+                continue
+            c = cells.load(v * lanes, lanes=lanes, mask=mask)
+
+            def seen(gate: int, sums: Value, c: Value, v: int = v) -> Value:
+                """With the peephole, where there is one."""
+                if not self.peephole:
+                    return sums
+                at = (panel * self.gates + gate) * gate_row + v * lanes
+                return fn.fma(p["peephole"].load(at, lanes=lanes, align=4 * lanes), c, sums)
+
+            forget, update, out = self.gates - 3, self.gates - 2, self.gates - 1
+            f = functions.logistic(seen(forget, parts[forget], c))
+            share = -f + 1.0 if self.gates == 3 else functions.logistic(seen(0, parts[0], c))
+            new = f * c + activate(parts[update], self.activation) * share
+            new = _clip(new, clip)
+            cells.store(v * lanes, new, mask=mask)
+            o = functions.logistic(seen(out, parts[out], new))
+            made.store(first + v * lanes, o * activate(new, self.activation), mask=mask)
+
+    def _project(
+        self, fn: Function, p: dict[str, Pointer], n: dict[str, Value], hidden: Pointer,
+        target: Pointer, clip: Value,
+    ) -> None:  # fmt: skip
+        lanes, count = fn.isa.lanes(f32), self.projection
+        width = lanes * count
+        with fn.loop(n["outputs"], step=width) as first:
+            bias = p["projection_bias"]
+            starts = [
+                bias.load(first + j * lanes, lanes=lanes, align=4 * lanes) for j in range(count)
+            ]
+            packed = p["projection"] + first * n["cells"]
+            for j, sums in enumerate(products(fn, hidden, packed, n["cells"], starts)):
+                at = first + j * lanes
+                mask = fn.first(n["outputs"] - at, lanes)
+                target.store(at, _clip(sums, clip), mask=mask)
+
+
+def _clip(x: Value, limit: Value) -> Value:
+    """Within +-limit; 0 means none."""
+    bound = (limit > 0.0).choose(limit, float("inf")).splat(x.type.lanes)
+    low = (x < -bound).choose(-bound, x)
+    return (low > bound).choose(bound, low)
