@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -22,7 +23,7 @@ from litejit.engine.prepare import ResolvedOperator, declared_types, prepare, re
 from litejit.engine.program import Program
 from litejit.engine.rewrite import rewrite
 from litejit.engine.simplify import simplify
-from litejit.errors import InvokeError
+from litejit.errors import CodegenError, InvokeError
 from litejit.model import Model
 from litejit.model.verify import check_graph
 from litejit.ops.resolver import OpResolver
@@ -166,6 +167,16 @@ class SubgraphRunner:
         return Section(graph, lambda: self._program(graph, variables))
 
     def _program(self, graph: Graph, variables: dict[int, Array]) -> Program:
+        try:
+            return self._linked(graph, variables)
+        except CodegenError as error:
+            if self.isa is None:
+                raise
+            warnings.warn(f"kernels cannot be compiled, NumPy runs instead: {error}", stacklevel=2)
+            self.isa = None
+            return self._linked(graph, variables)
+
+    def _linked(self, graph: Graph, variables: dict[int, Array]) -> Program:
         lowered = lower(graph, isa=self.isa, store=self.store, threads=self.threads)
         plan = plan_memory(lowered.requests)
         program = link(
