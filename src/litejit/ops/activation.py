@@ -110,6 +110,20 @@ def _interpolated(size: Array, bits: int, saturated: int) -> Array:
     return np.where(size >> bits >= 255, saturated, value)
 
 
+def logistic16(value: Array) -> Array:
+    """1 / (1 + e**-x) in Q0.15 of x * 12288, by the interpolated table."""
+    result = _interpolated(np.abs(value), 9, 0x7FFF << 10)
+    mirrored = (1 << 25) - result + (1 << 9) - 1
+    return np.where(value >= 0, result + (1 << 9), mirrored) >> 10
+
+
+def tanh16(value: Array) -> Array:
+    """tanh(x) in Q0.15 of x * 12288, as 2 sigmoid(2x) - 1 by the interpolated table."""
+    result = _interpolated(np.abs(value), 8, 0xFFFF << 8)
+    positive = result - (1 << 23) + (1 << 7)
+    return np.where(value >= 0, positive, -result + (1 << 23) + (1 << 7) - 1) >> 8
+
+
 @builtin("LOGISTIC", versions=range(1, 4))
 class Logistic(_Sigmoidal):
     """y = 1 / (1 + e**-x). 8-bit outputs have scale 1/256."""
@@ -130,10 +144,7 @@ class Logistic(_Sigmoidal):
         """Tables."""
         if x.dtype.itemsize == 1:
             return lut.apply(node, _sigmoid_of_table, x)
-        value = self.scaled(node, x, (0,))
-        result = _interpolated(np.abs(value), 9, 0x7FFF << 10)
-        mirrored = (1 << 25) - result + (1 << 9) - 1
-        return np.where(value >= 0, result + (1 << 9), mirrored) >> 10
+        return logistic16(self.scaled(node, x, (0,)))
 
 
 @builtin("TANH", versions=range(1, 4))
@@ -150,10 +161,7 @@ class Tanh(_Sigmoidal):
         """Tables; int16 as 2 sigmoid(2x) - 1."""
         if x.dtype.itemsize == 1:
             return lut.apply(node, lambda real: via_float64(np.tanh, real), x)
-        value = self.scaled(node, x, (0, 1))
-        result = _interpolated(np.abs(value), 8, 0xFFFF << 8)
-        positive = result - (1 << 23) + (1 << 7)
-        return np.where(value >= 0, positive, -result + (1 << 23) + (1 << 7) - 1) >> 8
+        return tanh16(self.scaled(node, x, (0, 1)))
 
 
 @builtin("HARD_SWISH")

@@ -180,17 +180,17 @@ class FullyConnected(Op):
 
     def lower(self, node: Node, steps: Lowering) -> None:
         """Compiled kernels for 8-bit and float data with constant weights."""
-        module = _lowering(node)
+        module = lowering_module(node)
         if module is not None:
             module.lower_fully_connected(node, steps)
 
     def fuses_after(self, node: Node, follower: Node, position: int) -> bool:
         """Whatever the compiled kernels apply to their sums."""
-        module = _lowering(node)
+        module = lowering_module(node)
         return module is not None and bool(module.fusible_after(node, follower, position))
 
 
-def _lowering(node: Node) -> Any:
+def lowering_module(node: Node) -> Any:
     """The module with compiled kernels for this node's types; None where there is none."""
     x, weights = node.core.input(0), node.core.input(1)
     if 0 in weights.dims or fc_is_shuffled(node) or not fc_is_static(node):
@@ -280,7 +280,7 @@ def _require_blocks(node: Node) -> None:
     node.require(fits, f"{len(q.scales)} scales for {units} x {depth} in blocks of {q.block_size}")
 
 
-def _integer_product(
+def integer_product(
     data: Array, weights: Array, *, data_zero: int, weights_zero: int, largest: int
 ) -> Array:  # fmt: skip
     """Sums of (x - zero)(w - zero) as int64, exact."""
@@ -295,7 +295,7 @@ def _quantized(node: Node, data: Array, weights: Array, bias: Array | None) -> A
     x, kind, out = node.input(0), node.input(1), node.output(0)
     zero, middle, result_zero = fc_zero_points(node)
     largest = (1 << x.dtype.bits) - 1
-    acc = _integer_product(data, weights, data_zero=zero, weights_zero=middle, largest=largest)
+    acc = integer_product(data, weights, data_zero=zero, weights_zero=middle, largest=largest)
     if bias is not None:
         acc += bias.astype(np.int64).ravel()
     limits = fc_activation(node)
@@ -319,7 +319,7 @@ def unshuffled(weights: Array) -> Array:
 def _shuffled(node: Node, data: Array, weights: Array, bias: Array | None) -> Array:
     signed = (data ^ np.uint8(0x80)).view(np.int8)
     plain = unshuffled(np.ascontiguousarray(weights))
-    acc = _integer_product(signed, plain, data_zero=0, weights_zero=0, largest=128)
+    acc = integer_product(signed, plain, data_zero=0, weights_zero=0, largest=128)
     if bias is not None:
         acc += bias.astype(np.int64).ravel()
     limits, dtype = fc_activation(node), node.output(0).dtype

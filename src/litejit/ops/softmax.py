@@ -74,11 +74,16 @@ def ratio16(scale: float, beta: float) -> float:
 
 
 def softmax16(rows: Array, scale: float, beta: float) -> Array:
-    """int16 softmax of int64 rows by two interpolated tables; scale * beta in float32."""
+    """int16 softmax of int64 rows; scale * beta in float32."""
+    return softmax16_by(rows, ratio16(scale, beta))
+
+
+def softmax16_by(rows: Array, ratio: float) -> Array:
+    """int16 softmax of int64 rows by two interpolated tables; `ratio` as from ratio16."""
     span = 65535
     exp_table = fixedexp.table16(np.exp, 10.0 / span, 32767, 2.0 / span)
     inverse = fixedexp.table16(lambda v: 1.0 / (1.0 + v), 1.0 / span, -32768, 2.0 / span)
-    multiplier, shift = fixedpoint.quantize_multiplier(ratio16(scale, beta))
+    multiplier, shift = fixedpoint.quantize_multiplier(ratio)
     below = rows - rows.max(-1, keepdims=True)
     codes = fixedpoint.multiply_by_quantized_multiplier(below, multiplier, shift) + 32767
     values = fixedexp.look_up16(exp_table, np.clip(codes, -32768, 32767))

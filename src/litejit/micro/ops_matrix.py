@@ -1,0 +1,155 @@
+"""Convolutions and matrix products as TFLM computes them.
+
+The sums are LiteRT's; FULLY_CONNECTED scales them in fixed point, biases decide how wide int16
+sums are, and TRANSPOSE_CONV takes its size from the declared result.
+Sources: tflite-micro tensorflow/lite/micro/kernels/{conv,depthwise_conv,transpose_conv,
+fully_connected,svdf}_common.cc and the files without _common beside them.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+
+from litejit.ops import conv, matmul, svdf
+from litejit.ops import fixedpoint as fixed
+from litejit.ops.base import Lowering, Node, Types
+from litejit.record import replace
+from litejit.types import I8, I16, I32, I64, Array, TensorType
+
+
+class Conv2D(conv.Conv2D):
+    """A bias is not needed; int16 data is summed in int32 where the bias is int32."""
+
+    needs_bias: ClassVar[bool] = False
+    bias_decides: ClassVar[bool] = True
+
+
+class DepthwiseConv2D(conv.DepthwiseConv2D):
+    """int16 data is summed in int64; TFLM reads an int32 bias as int64 there, and so does this."""
+
+    def infer(self, node: Node) -> Types:
+        """As LiteRT's."""
+        return super().infer(_with_wide_bias(node, 2))
+
+    def reference(self, node: Node, x: Array, weights: Array, bias: Array | None = None) -> Array:
+        """As LiteRT's."""
+        wide = _with_wide_bias(node, 2)
+        if wide is not node:
+            bias = wide.input(2).value
+        return super().reference(wide, x, weights, bias)
+
+
+class TransposeConv(conv.TransposeConv):
+    """The size is that of the declared result: the value of input 0 is not looked at.
+
+    int16 data: a bias of int16 is widened; TFLM reads one of int32 as int64, and so does this.
+    """
+
+    def infer(self, node: Node) -> Types:
+        """As LiteRT's for the declared shape."""
+        declared = node.output(0)
+        known = declared.shape is not None and declared.rank == 4 and min(declared.dims) > 0
+        node.require(known, f"the declared result has shape {declared.shape}")
+        return super().infer(_sized(node))
+
+    def reference(
+        self, node: Node, shape: Array, weights: Array, x: Array, bias: Array | None = None
+    ) -> Array:  # fmt: skip
+        """As LiteRT's for the declared shape."""
+        sized = _sized(node)
+        if bias is not None and sized.input(3).dtype != node.input(3).dtype:
+            bias = sized.input(3).value
+        return super().reference(sized, np.array(node.output(0).dims), weights, x, bias)
+
+    def lower(self, node: Node, steps: Lowering) -> None:
+        """As LiteRT's for the declared shape."""
+        super().lower(node if node.chain else _sized(node), steps)
+
+    def fuses_after(self, node: Node, follower: Node, position: int) -> bool:
+        """Where the shape is written down twice and is the same."""
+        value, dims = node.core.input(0).value, node.core.output(0).shape
+        same = value is not None and dims is not None and tuple(value.tolist()) == dims
+        return same and super().fuses_after(node, follower, position)
+
+
+def _sized(node: Node) -> Node:
+    """The node with the declared shape as the value of input 0."""
+    shape = replace(node.input(0), dtype=I32).with_value(np.array(node.output(0).dims, np.int32))
+    inputs = (shape, *node.inputs[1:])
+    return _with_wide_bias(node.with_types(inputs, node.outputs), 3)
+
+
+def _with_wide_bias(node: Node, position: int) -> Node:
+    """The node with the int64 bias that TFLM's kernels for int16 data take a narrower one for."""
+    bias, data = node.optional(position), node.input(0 if position == 2 else 2)
+    if bias is None or bias.value is None or data.dtype != I16 or bias.dtype not in (I16, I32):
+        return node
+    value = bias.value.astype(np.int64) if bias.dtype == I16 else _read_wide(bias.value)
+    wide: TensorType = replace(bias, dtype=I64, value=value)
+    inputs = (*node.inputs[:position], wide, *node.inputs[position + 1 :])
+    return node.with_types(inputs, node.outputs)
+
+
+def _read_wide(value: Array) -> Array:
+    """The bytes of int32 numbers, and those behind them in the file, as as many int64 numbers."""
+    owner: Any = value
+    while isinstance(owner, np.ndarray) and owner.base is not None:
+        owner = owner.base
+    whole = np.frombuffer(getattr(owner, "obj", owner), np.uint8)
+    start = value.__array_interface__["data"][0] - whole.__array_interface__["data"][0]
+    taken = whole[start : start + 8 * value.size] if 0 <= start < whole.size else whole[:0]
+    octets = np.zeros(8 * value.size, np.uint8)
+    octets[: len(taken)] = taken
+    return octets.view("<i8").astype(np.int64)
+
+
+class FullyConnected(matmul.FullyConnected):
+    """Integers are scaled in fixed point: two roundings, or one for int64 sums.
+
+    int16 data is summed in int32 where the bias is int32, or absent and named int32.
+    """
+
+    def reference(
+        self, node: Node, x: Array, weights: Array, bias: Array | None = None
+    ) -> Array | tuple[Array, ...]:  # fmt: skip
+        """Floats as LiteRT's."""
+        if x.dtype == np.float32 or 0 in weights.shape:
+            return super().reference(node, x, weights, bias)
+        rows, _, depth = matmul.fc_sizes(node)
+        data = x.reshape(-1)[: rows * depth].reshape(rows, depth)
+        zero, middle, result_zero = matmul.fc_zero_points(node)
+        acc = matmul.integer_product(
+            data, weights, data_zero=zero, weights_zero=middle,
+            largest=(1 << node.input(0).dtype.bits) - 1,
+        )  # fmt: skip
+        if bias is not None:
+            acc += bias.astype(np.int64).ravel()
+        wide = self._sums_wide(node)
+        y = fixed.requantize(
+            acc if wide else fixed.wrap32(acc), matmul.fc_multipliers(node),
+            zero_point=result_zero, limits=matmul.fc_activation(node),
+            dtype=node.output(0).dtype, wide=wide,
+        )  # fmt: skip
+        return y.reshape(node.output(0).dims)
+
+    def _sums_wide(self, node: Node) -> bool:
+        bias = node.optional(2)
+        kind = node.options.quantized_bias_type if bias is None else bias.dtype
+        return node.input(0).dtype == I16 and kind != I32
+
+    def lower(self, node: Node, steps: Lowering) -> None:
+        """Compiled kernels for 8-bit and float data with constant weights."""
+        if node.core.input(0).dtype != I8:
+            super().lower(node, steps)
+        elif matmul.lowering_module(node) is not None:
+            from litejit.ops import conv_int8
+
+            conv_int8.lower_fully_connected(node, steps, fixed_point=True)
+
+
+class SVDF(svdf.SVDF):
+    """int8 results are clamped to int8, whatever the activation is."""
+
+    needs_relu: ClassVar[bool] = False

@@ -1,0 +1,282 @@
+"""Elementwise operators and reductions whose numbers differ between TFLM and LiteRT.
+
+Most differ in how a multiplier is formed: TFLM divides scales in float64 where LiteRT does it in
+float32. Sources: tflite-micro tensorflow/lite/micro/kernels/{logistic,tanh,activations,mul_common,
+prelu_common,leaky_relu_common,softmax_common,add_n,cumsum,squared_difference,cast,quantize,
+comparisons}.cc.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, ClassVar
+
+import numpy as np
+
+from litejit.ops import activation, arithmetic, bitwise, compare, fixedexp, quantize
+from litejit.ops import fixedpoint as fixed
+from litejit.ops import reduce as reductions
+from litejit.ops import softmax as softmaxes
+from litejit.ops.base import Arrays, Lowering, Node, Types
+from litejit.ops.elementwise import require_scales
+from litejit.ops.indexing import made, normal_axis
+from litejit.types import BF16, C64, F16, F32, F64, I8, I16, I32, U8, Array, DType, TensorType
+
+_CODES = 128  # of int8 on either side of 0
+
+
+def _fixed_input(node: Node, x: Array, integer_bits: int) -> tuple[Array, Array, int]:
+    """(centred codes, their values with `integer_bits`, where the function saturates)."""
+    source = node.input(0)
+    m, shift = fixed.quantize_multiplier(source.scale * 2.0 ** (31 - integer_bits))
+    radius = math.floor(((1 << integer_bits) - 1) * 2.0 ** (31 - integer_bits) / 2.0**shift)
+    centred = x.astype(np.int64) - source.zero_point
+    return centred, fixed.mbqm(centred, m, shift), radius
+
+
+def _saturated(centred: Array, value: Array, radius: int) -> Array:
+    """The ends of int8 where the input is beyond the radius."""
+    clamped = np.clip(value, -_CODES, _CODES - 1)
+    ends = np.where(centred > 0, _CODES - 1, -_CODES)
+    return np.where(np.abs(centred) >= radius, ends, clamped)
+
+
+class Logistic(activation.Logistic):
+    """int8 in 31-bit fixed point instead of a table of float32 values."""
+
+    def integers(self, node: Node, x: Array) -> Array:
+        """Q4.27 to Q0.31, then to 8 bits."""
+        if x.dtype != np.int8:
+            return super().integers(node, x)
+        centred, value, radius = _fixed_input(node, x, 4)
+        with np.errstate(all="ignore"):
+            codes = fixed.rounding_divide_by_pot(fixedexp.logistic(value, 4), 23) - _CODES
+        return _saturated(centred, codes, radius)
+
+
+class Tanh(activation.Tanh):
+    """int8 in 31-bit fixed point instead of a table of float32 values."""
+
+    def integers(self, node: Node, x: Array) -> Array:
+        """Q4.27 to Q0.31, then to 8 bits."""
+        if x.dtype != np.int8:
+            return super().integers(node, x)
+        centred, value, radius = _fixed_input(node, x, 4)
+        codes = fixed.rounding_divide_by_pot(fixedexp.tanh(value, 4), 24)
+        return _saturated(centred, codes, radius)
+
+
+class Relu6(activation.Relu6):
+    """Integers are clamped as they are: the output's scale and zero point are not looked at."""
+
+    def check_types(self, node: Node, x: TensorType, y: TensorType) -> None:
+        """The input needs a scale by which 6 is a code."""
+        if x.dtype == F32:
+            return
+        require_scales(node, x)
+        low, high = self.bounds(node)
+        node.require(high <= fixed.type_range(x.dtype)[1], f"6 is code {high} of the input")
+
+    def bounds(self, node: Node) -> tuple[int, int]:
+        """The codes of 0 and 6."""
+        x = node.input(0)
+        six = fixed.round_half_away(np.float32(6) / np.float32(x.scale))
+        return x.zero_point, x.zero_point + int(six)
+
+    def integers(self, node: Node, x: Array) -> Array:
+        """Between the codes of 0 and 6."""
+        low, high = self.bounds(node)
+        return np.where(x > high, high, np.where(x < low, low, x))
+
+
+class Mul(arithmetic.Mul):
+    """The multiplier is formed in float64."""
+
+    def multiplier(self, node: Node) -> float:
+        """s_a * s_b / s_y."""
+        return node.input(0).scale * node.input(1).scale / node.output(0).scale
+
+
+class Prelu(activation.Prelu):
+    """Both multipliers are formed in float64."""
+
+    def multipliers(self, node: Node) -> tuple[float, float]:
+        """s_x / s_y and s_x * s_alpha / s_y."""
+        x, alpha, y = node.input(0).scale, node.input(1).scale, node.output(0).scale
+        return x / y, x * alpha / y
+
+
+class LeakyRelu(activation.LeakyRelu):
+    """Both multipliers are formed in float64."""
+
+    def multipliers(self, node: Node) -> tuple[float, float]:
+        """s_x / s_y and s_x * alpha / s_y."""
+        x, y = node.input(0).scale, node.output(0).scale
+        return x / y, x * float(np.float32(node.options.alpha)) / y
+
+
+class Softmax(softmaxes.Softmax):
+    """int16 rescales its differences by a factor formed in float64.
+
+    Where int8 exponentials add up to 2**31 in Q12.19 (512 equal classes and more) TFLM's process
+    ends; here the sum has as many bits as it needs.
+    """
+
+    def reference(self, node: Node, *inputs: Any) -> Arrays:
+        """As LiteRT's, but for int16."""
+        (x,) = inputs
+        if x.dtype != np.int16 or x.size == 0:
+            return super().reference(node, *inputs)
+        ratio = node.input(0).scale * self.beta(node) / (10.0 / 65535.0)
+        return softmaxes.softmax16_by(x.astype(np.int64), ratio).astype(np.int16)
+
+
+def _one_scale(node: Node) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Multipliers of ADD_N and CUMSUM: from the inputs' scale to twice it, and to the output."""
+    x, y = node.input(0), node.output(0)
+    return (1 << 30, 0), fixed.quantize_multiplier(2 * x.scale / ((1 << 20) * y.scale))
+
+
+def _require_one_scale(node: Node) -> None:
+    require_scales(node, node.input(0), node.output(0))
+    ratio = 2 * node.input(0).scale / ((1 << 20) * node.output(0).scale)
+    node.require(ratio < 1, "the output's scale is too small for the input's")
+
+
+def _scaled(node: Node, codes: Array) -> Array:
+    term, _ = _one_scale(node)
+    return fixed.mbqm((codes.astype(np.int64) - node.input(0).zero_point) << 20, *term)
+
+
+def _finished(node: Node, total: Array) -> Array:
+    _, last = _one_scale(node)
+    codes = fixed.mbqm(fixed.wrap32(total), *last) + node.output(0).zero_point
+    return np.clip(codes, -_CODES, _CODES - 1).astype(np.int8)
+
+
+class AddN(bitwise.AddN):
+    """float32, and int8 tensors of one scale: their terms are summed with 20 more bits."""
+
+    def infer(self, node: Node) -> Types:
+        """One output, as the first input."""
+        first, y = node.input(0), node.output(0)
+        if first.dtype != I8:
+            return super().infer(node)
+        _require_one_scale(node)
+        for position in range(1, len(node.inputs)):
+            other = node.input(position)
+            same = other.dims == first.dims and other.dtype == first.dtype
+            same = same and (other.scale, other.zero_point) == (first.scale, first.zero_point)
+            node.require(same, f"input {position} differs from input 0 in shape, type or scale")
+        return [y.with_shape(first.dims)]
+
+    def reference(self, node: Node, *inputs: Any) -> Arrays:
+        """The sum of the terms, scaled once."""
+        if node.input(0).dtype != I8:
+            return super().reference(node, *inputs)
+        terms = [_scaled(node, np.asarray(x)) for x in inputs]
+        return _finished(node, np.asarray(sum(terms[1:], terms[0])))
+
+
+class Cumsum(reductions.Cumsum):
+    """float32, and int8: running sums with 20 more bits."""
+
+    def infer(self, node: Node) -> Types:
+        """One output, as the input."""
+        x, axis = node.input(0), node.input(1)
+        if x.dtype != I8:
+            return super().infer(node)
+        node.require(axis.size == 1, f"axis must be one number, got shape {axis.dims}")
+        node.require(x.rank >= 1, "input must have at least one dimension")
+        if axis.value is not None:
+            normal_axis(node.require, int(axis.value.reshape(-1)[0]), x.rank)
+        _require_one_scale(node)
+        return [made(node, x.dims, x.dtype)]
+
+    def reference(self, node: Node, *inputs: Any) -> Arrays:
+        """Sum the scaled terms, then scale every sum."""
+        if node.input(0).dtype != I8:
+            return super().reference(node, *inputs)
+        x, axis = inputs
+        sums = super().reference(node, _scaled(node, x), axis)
+        return _finished(node, np.asarray(sums))
+
+
+class SquaredDifference(arithmetic.SquaredDifference):
+    """int16 too, without extra bits."""
+
+    dtypes = (F32, I32, I8, I16)
+
+    def is_quantized(self, node: Node) -> bool:
+        """int8 and int16."""
+        return node.input(0).dtype in (I8, I16)
+
+    def check_types(self, node: Node, a: TensorType, b: TensorType, y: TensorType) -> None:
+        """Scales must give multipliers."""
+        if self.is_quantized(node):
+            require_scales(node, a, b, y)
+            arithmetic.common_scale(node, self.left_shift(node), squared=True)
+
+    def left_shift(self, node: Node) -> int:
+        """Extra bits of the difference."""
+        return 7 if node.input(0).dtype == I8 else 0
+
+    def quantized(self, node: Node, a: Array, b: Array) -> Array:
+        """Both terms on one scale, the square of their difference scaled to y."""
+        terms = arithmetic.common_scale(node, self.left_shift(node), squared=True)
+        x, y = arithmetic.scaled_terms(node, terms, a, b)
+        return arithmetic.finish(node, (x - y) ** 2, terms.y, terms.low, terms.high)
+
+    def lower(self, node: Node, steps: Lowering) -> None:
+        """int16 runs in NumPy."""
+        if node.input(0).dtype != I16:
+            super().lower(node, steps)
+
+
+class Greater(compare.Greater):
+    """y = a > b. int16 codes are scaled by multipliers that TFLM leaves at 0: none is greater."""
+
+    def compute(self, node: Node, a: Array, b: Array) -> Array:
+        """False for int16."""
+        if node.input(0).dtype == I16:
+            return np.zeros(np.broadcast_shapes(a.shape, b.shape), np.bool_)
+        return super().compute(node, a, b)
+
+    def lower(self, node: Node, steps: Lowering) -> None:
+        """int16 runs in NumPy."""
+        if node.input(0).dtype != I16:
+            super().lower(node, steps)
+
+
+_FLOATS = (F16, BF16, F32, F64, C64)
+
+
+class Cast(quantize.Cast):
+    """NaN becomes 0, where LiteRT makes it the largest integer."""
+
+    def reference(self, node: Node, *inputs: Any) -> Arrays:
+        """Without NaN where the result is an integer."""
+        (x,) = inputs
+        if node.input(0).dtype == F32 and node.output(0).dtype.is_integer:
+            x = np.where(np.isnan(x), np.float32(0), x)
+        return super().reference(node, x)
+
+    def lower(self, node: Node, steps: Lowering) -> None:
+        """Floats to integers run in NumPy."""
+        if node.input(0).dtype not in _FLOATS or not node.output(0).dtype.is_integer:
+            super().lower(node, steps)
+
+
+class Quantize(quantize.Quantize):
+    """int8 to int32 too; float32 to int8 and int16."""
+
+    wide: ClassVar[tuple[DType, ...]] = (I8, U8)
+
+    def infer(self, node: Node) -> Types:
+        """One output of the input's shape."""
+        x, y = node.input(0), node.output(0)
+        if x.dtype not in self.wide or y.dtype != I32:
+            return super().infer(node)
+        require_scales(node, x, y)
+        fixed.require_multiplier(node, x.scale / y.scale)
+        return [y.with_shape(x.dims)]

@@ -1,0 +1,142 @@
+"""MicroOpResolver: the operators of TFLM's Python interpreter, with its types and its numbers."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+
+from litejit.micro import support
+from litejit.ops.base import Arrays, Lowering, Node, Op, Types
+from litejit.ops.resolver import BuiltinOpResolver
+from litejit.types import Array
+
+_OWN = {
+    "ops_numeric": "LOGISTIC:Logistic TANH:Tanh RELU6:Relu6 MUL:Mul PRELU:Prelu"
+    " LEAKY_RELU:LeakyRelu SOFTMAX:Softmax ADD_N:AddN CUMSUM:Cumsum CAST:Cast QUANTIZE:Quantize"
+    " SQUARED_DIFFERENCE:SquaredDifference GREATER:Greater",
+    "ops_matrix": "CONV_2D:Conv2D DEPTHWISE_CONV_2D:DepthwiseConv2D SVDF:SVDF"
+    " TRANSPOSE_CONV:TransposeConv FULLY_CONNECTED:FullyConnected",
+    "ops_lstm": "UNIDIRECTIONAL_SEQUENCE_LSTM:SequenceLSTM",
+    "ops_custom": "CIRCULAR_BUFFER:CircularBuffer TFLM_DECODE:Decode",
+    "ops_signal": "SignalEnergy:Energy SignalFftAutoScale:FftAutoScale SignalWindow:Window"
+    " SignalFilterBank:FilterBank SignalFilterBankLog:FilterBankLog SignalPCAN:Pcan"
+    " SignalFilterBankSpectralSubtraction:SpectralSubtraction"
+    " SignalFilterBankSquareRoot:FilterBankSquareRoot SignalRfft:Rfft SignalIrfft:Irfft",
+    "ops_stream": "SignalDelay:Delay SignalFramer:Framer SignalStacker:Stacker"
+    " SignalOverlapAdd:OverlapAdd",
+}  # module of this package -> operator:class, where TFLM differs from LiteRT or is alone
+_CLASSES = {
+    name: (module, cls)
+    for module, rows in _OWN.items()
+    for name, cls in (row.split(":") for row in rows.split())
+}
+_NARROWED: dict[str, Op] = {}
+
+
+class MicroOpResolver(BuiltinOpResolver):
+    """Operators as TFLM has them, whatever their version: TFLM does not look at it."""
+
+    def find_builtin(self, name: str, version: int) -> Op | None:
+        """The Op of a builtin operator; None where TFLM has none."""
+        return _find(self, name, custom=False) if support.is_supported(name) else None
+
+    def find_custom(self, name: str, version: int) -> Op | None:
+        """The Op of a custom operator; None where TFLM has none."""
+        return _find(self, name, custom=True) if support.is_supported(name, custom=True) else None
+
+
+class MicroRefOpResolver(MicroOpResolver):
+    """The operators of MicroOpResolver, all run in NumPy."""
+
+    compiled = False
+
+
+def _find(resolver: BuiltinOpResolver, name: str, *, custom: bool) -> Op | None:
+    if name in _NARROWED:
+        return _NARROWED[name]
+    if name in _CLASSES:
+        module, cls = _CLASSES[name]
+        op: Op | None = getattr(import_module(f"litejit.micro.{module}"), cls)()
+    elif custom:
+        op = BuiltinOpResolver.find_custom(resolver, name, 1)
+    else:
+        known = BuiltinOpResolver.versions(resolver, name)
+        op = BuiltinOpResolver.find_builtin(resolver, name, known[-1]) if known else None
+    if op is not None:
+        _NARROWED[name] = op = narrowed(op, name, custom=custom)
+    return op
+
+
+def _names(node: Node) -> tuple[tuple[str | None, ...], tuple[str | None, ...]]:
+    core = node.core
+    sides = core.inputs, core.outputs
+    inputs, outputs = (tuple(None if t is None else t.dtype.name for t in s) for s in sides)
+    return inputs, outputs
+
+
+def narrowed(op: Op, name: str, *, custom: bool) -> Op:
+    """The same operator for the types that TFLM takes, with the result shapes of the file.
+
+    Types that TFLM refuses when it runs are refused when the node runs. A shape that depends on
+    data is the declared one, and a run that finds another one is refused.
+    """
+    base: Any = type(op)
+
+    class Narrowed(base):  # type: ignore[misc]
+        __doc__ = base.__doc__
+
+        def infer(self, node: Node) -> Types:
+            stage = support.refusing_stage(name, *_names(node), custom=custom)
+            text = f"types {_listed(node)} are not supported by TFLM"
+            node.require(stage != "prepare", text)
+            if stage == "invoke":
+                return [t for t in node.outputs if t is not None]
+            found: Types = super().infer(node)
+            declared = [t for t in node.outputs if t is not None]
+            pairs = zip(found, declared, strict=False)
+            return [a if a.shape is not None else _static(node, a, b) for a, b in pairs]
+
+        def reference(self, node: Node, *inputs: Any) -> Arrays:
+            refused = support.refusing_stage(name, *_names(node), custom=custom)
+            node.check(not refused, f"types {_listed(node)} are not supported by TFLM")
+            results: Arrays = super().reference(node, *inputs)
+            _check_shapes(node, results)
+            return results
+
+        def lower(self, node: Node, steps: Lowering) -> None:
+            refused = support.refusing_stage(name, *_names(node), custom=custom)
+            if not refused and not _depends_on_data(super().infer, node):
+                super().lower(node, steps)
+
+    Narrowed.__name__ = Narrowed.__qualname__ = base.__name__
+    result: Op = Narrowed()
+    return result
+
+
+def _listed(node: Node) -> str:
+    inputs, outputs = _names(node)
+    sides = (" ".join(n or "-" for n in side) for side in (inputs, outputs))
+    return " -> ".join(sides)
+
+
+def _static(node: Node, found: Any, declared: Any) -> Any:
+    """A result whose shape depends on data, with the shape that the file declares."""
+    known = declared.shape is not None and all(n > 0 for n in declared.shape)
+    node.require(known, f"has dynamic tensor #{declared.index}: dynamic tensors are not supported")
+    return found.with_shape(declared.shape)
+
+
+def _depends_on_data(infer: Any, node: Node) -> bool:
+    if node.chain:
+        return False  # only nodes of known shapes are fused
+    return any(t.shape is None for t in infer(node))
+
+
+def _check_shapes(node: Node, results: Arrays) -> None:
+    arrays: tuple[Array, ...] = results if isinstance(results, tuple) else (results,)
+    for tensor, array in zip(node.outputs, arrays, strict=False):
+        same = tensor is None or np.shape(array) == tensor.shape
+        if not same:
+            node.check(False, f"result has shape {np.shape(array)}, but the file declares another")
