@@ -16,12 +16,19 @@ LAYERS = [
     {"kernels"},
     {"ops"},
     {"engine"},
-    {"details", "interpreter", "signature", "tensor_values", "micro", "cli", "__main__", ""},
+    {
+        "details", "interpreter", "signature", "tensor_values", "opening", "metrics", "delegate",
+        "native", "native_structs", "predictor", "interpreter_api", "cpp_api", "buffers",
+        "micro", "cli", "__main__", "",
+    },
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 HOMES = {
     "llvmlite": {"codegen/llvm.py"},
-    "ctypes": {"codegen/loader.py", "engine/native.py", "engine/workers.py"},
+    "ctypes": {
+        "codegen/loader.py", "engine/native.py", "engine/workers.py",
+        "native.py", "native_structs.py",
+    },
     "click": {"cli"},
     "rich": {"cli"},
 }

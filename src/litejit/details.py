@@ -9,7 +9,7 @@ import numpy as np
 from litejit.engine.runner import SubgraphRunner
 from litejit.model.model import Sparsity
 from litejit.tensor_values import tensor_of
-from litejit.types import Array, DType, Quantization
+from litejit.types import Array, DType, Quantization, TensorType
 
 
 def numpy_type(dtype: DType) -> Any:
@@ -31,15 +31,15 @@ def _bfloat16() -> Any:
 
 def tensor_details(runner: SubgraphRunner, index: int, *, compress: bool) -> dict[str, Any]:
     """Details of one tensor, in LiteRT's keys and order."""
-    tensor = tensor_of(runner, index)
-    declared = runner.subgraph.tensors[index]
-    shape = np.array(tensor.shape if tensor.shape is not None else declared.shape, np.int32)
+    tensor = tensor_of(runner, index, "TensorDetails")
+    declared = runner.subgraph.tensors[tensor.index]
+    shape = np.array(_shape(runner, tensor), np.int32)
     signature = declared.shape_signature
     q = tensor.quantization
     single = q is not None and len(q.scales) == 1
     return {
         "name": declared.name,
-        "index": index,
+        "index": tensor.index,
         "shape": shape,
         "shape_signature": np.array(signature, np.int32) if signature else shape.copy(),
         "dtype": numpy_type(tensor.dtype),
@@ -49,16 +49,27 @@ def tensor_details(runner: SubgraphRunner, index: int, *, compress: bool) -> dic
     }
 
 
+def _shape(runner: SubgraphRunner, tensor: TensorType) -> tuple[int, ...]:
+    """The shape at present: what a run found, where it depends on data."""
+    declared = runner.subgraph.tensors[tensor.index]
+    if declared.sparsity is not None and tensor.is_constant:
+        return declared.shape  # the value holds the stored elements only
+    if tensor.shape is not None:
+        return tensor.shape
+    found = runner.array(tensor.index)
+    return declared.shape if found is None else found.shape
+
+
 def _quantization(
     runner: SubgraphRunner, q: Quantization | None, *, compress: bool
 ) -> dict[str, Any]:
     scales, zero_points = np.empty(0, np.float32), np.empty(0, np.int32)
     if q is not None and q.block_size:
-        scale_value = tensor_of(runner, q.scale_tensor).value
+        scale_value = runner.types[q.scale_tensor].value
         if scale_value is not None:
             scales = np.frombuffer(scale_value.tobytes(), np.float16)
         if q.zero_point_tensor >= 0:
-            value = tensor_of(runner, q.zero_point_tensor).value
+            value = runner.types[q.zero_point_tensor].value
             zero_points = np.zeros(0, np.int32) if value is None else value.astype(np.int32)
     elif q is not None and len(q.scales):
         scales = np.array(q.scales, np.float32)
@@ -99,7 +110,7 @@ def op_details(runner: SubgraphRunner, index: int) -> dict[str, Any]:
     """Details of one operator, in LiteRT's keys and order."""
     resolved = runner.operators[index]
     operator = resolved.operator
-    types = [[numpy_type(tensor_of(runner, i).dtype) for i in side if i >= 0]
+    types = [[numpy_type(runner.types[i].dtype) for i in side if i >= 0]
              for side in (operator.inputs, operator.outputs)]  # fmt: skip
     return {
         "index": index,

@@ -6,19 +6,18 @@ import enum
 import os
 import sys
 import warnings
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, NoReturn
 
-import numpy as np
-
-from litejit import settings
-from litejit.codegen.isa import Isa
+from litejit import metrics
+from litejit.delegate import Delegate, apply_delegates, load_delegate, register_all
 from litejit.details import op_details, tensor_details, value_of
-from litejit.engine.runner import LoadedModel, SubgraphRunner, make_runners
+from litejit.engine.runner import SubgraphRunner
 from litejit.errors import InvokeError, PrepareError
-from litejit.model import read_model
-from litejit.ops.resolver import BuiltinOpResolver
-from litejit.tensor_values import NativeMemory, readable, stored_value, tensor_of, writable
+from litejit.opening import load_model, load_path, open_runners
+from litejit.ops.resolver import BuiltinOpResolver, BuiltinRefOpResolver
+from litejit.signature import SignatureRunner
+from litejit.tensor_values import NativeMemory, readable, resize, shape_of, store, tensor_of
 
 _VIEWS_ALIVE = """There is at least 1 reference to internal data
       in the interpreter in the form of a numpy array or slice. Be sure to
@@ -61,7 +60,7 @@ class Interpreter:
         self,
         model_path: Any = None,
         model_content: bytes | None = None,
-        experimental_delegates: list[Any] | None = None,
+        experimental_delegates: Iterable[Any] | None = None,
         num_threads: int | None = None,
         experimental_op_resolver_type: OpResolverType = OpResolverType.AUTO,
         experimental_preserve_all_tensors: bool = False,
@@ -73,33 +72,45 @@ class Interpreter:
     ) -> None:
         if not hasattr(self, "_custom_op_registerers"):
             self._custom_op_registerers: list[Any] = []
-        resolver_type = experimental_op_resolver_type
-        automatic = resolver_type in (OpResolverType.AUTO, OpResolverType.BUILTIN)
-        if experimental_preserve_all_tensors and automatic:
+        kind = experimental_op_resolver_type
+        if experimental_preserve_all_tensors and kind in (
+            OpResolverType.AUTO,
+            OpResolverType.BUILTIN,
+        ):
             warnings.warn(_PRESERVE_WARNING, UserWarning, stacklevel=2)
-        if resolver_type not in set(OpResolverType):
-            raise ValueError(f"Unrecognized passed in op resolver type: {resolver_type}")
-        if num_threads is not None and not isinstance(num_threads, int):
-            raise ValueError("type of num_threads should be int")
-        if num_threads is not None and num_threads < 1:
-            raise ValueError("num_threads should >= 1")
         self._experimental_compress_quantization_zero_points = bool(
             experimental_compress_quantization_zero_points
         )
-        model = read_model(_model_source(model_path, model_content))
-        if model_path is None or not model_path:
+        threads = _checked(kind, num_threads)
+        if model_path and not model_content:
+            self._loaded = load_path(os.fspath(model_path))
+        else:
+            self._loaded = load_model(_content(model_path, model_content))
             self._model_content = model_content
-        self._loaded = LoadedModel(model)
-        self._resolver = BuiltinOpResolver()
-        isa = None if resolver_type is OpResolverType.BUILTIN_REF else _isa()
+        reference = kind is OpResolverType.BUILTIN_REF
+        resolver = BuiltinRefOpResolver() if reference else BuiltinOpResolver()
+        register_all(resolver, self._custom_op_registerers)
         self._interpreter = NativeMemory()
-        self._delegates = list(experimental_delegates or ())
-        self._runners = make_runners(
-            self._loaded, self._resolver, isa=isa, threads=num_threads or 1,
+        self._runners = open_runners(
+            self._loaded, resolver, threads=threads,
             preserve_all=bool(experimental_preserve_all_tensors),
         )  # fmt: skip
         self._runner = self._runners[0]
-        self._signature_defs = self._get_full_signature_list()
+        self._delegates = list(experimental_delegates or ())
+        apply_delegates(self._delegates, self._runner)
+        self._signature_defs = self.get_signature_list()
+        self._metrics = metrics.TFLiteMetrics()
+        self._metrics.increase_counter_interpreter_creation()
+
+    def __del__(self) -> None:
+        # The tensors go before the delegates that may have made them.
+        self._interpreter = self._runner = self._runners = None  # type: ignore[assignment]
+        self._delegates = None  # type: ignore[assignment]
+
+    def __copy__(self) -> Interpreter:
+        twin = object.__new__(type(self))
+        twin.__dict__.update(self.__dict__)
+        return twin
 
     # -- safety of views --
 
@@ -138,7 +149,10 @@ class Interpreter:
     def reset_all_variables(self) -> None:
         """Give all variable tensors their first value."""
         if not self._runner.ready and any(t.is_variable for t in self._runner.types.values()):
-            raise RuntimeError("tensor.data.raw != nullptr was not true. Allocate first.")
+            raise RuntimeError(
+                "tflite/core/subgraph.cc:1092 tensor.data.raw != nullptr was not true. "
+                "Call allocate_tensors() first: the model has variables"
+            )
         self._runner.reset_variables()
 
     def resize_tensor_input(self, input_index: int, tensor_size: Any, strict: bool = False) -> None:
@@ -148,12 +162,13 @@ class Interpreter:
             input_index: number of a tensor.
             tensor_size: the new shape, anything that becomes a 1-D int32 array.
             strict: refuse to change a dimension that the model does not declare unknown.
+
+        Raises:
+            ValueError, TypeError, OverflowError: `tensor_size` is no shape.
+            RuntimeError: no such tensor, a constant, or refused by `strict`.
         """
         self._ensure_safe()
-        size = np.array(tensor_size, dtype=np.int32)
-        if size.ndim != 1:
-            raise ValueError(f"Shape should be 1D instead of {size.ndim}.")
-        _resize(self._runner, input_index, tuple(size.tolist()), strict=strict)
+        resize(self._runner, input_index, shape_of(tensor_size), strict=strict)
 
     # -- values --
 
@@ -163,10 +178,7 @@ class Interpreter:
         Raises:
             ValueError: unknown tensor, other dtype or shape, or not allocated.
         """
-        tensor = tensor_of(self._runner, tensor_index)
-        array = stored_value(value, tensor)
-        if array.size or tensor.dtype.name == "STRING":
-            writable(self._runner, tensor)[...] = array
+        store(self._runner, tensor_index, value)
 
     def get_tensor(self, tensor_index: int, subgraph_index: int = 0) -> Any:
         """Return a copy of a tensor's value; a NumPy scalar where the tensor has rank 0.
@@ -174,11 +186,14 @@ class Interpreter:
         Raises:
             ValueError: unknown tensor, no value yet, or a value that was not kept.
         """
-        runner = self._subgraph(subgraph_index)
-        array = readable(runner, tensor_index)
-        if array.size == 0 and not array.dtype.hasobject:
+        runner = self._subgraph(subgraph_index) if subgraph_index else self._runner
+        tensor = tensor_of(runner, tensor_index, "GetTensor")
+        array = readable(runner, tensor)
+        is_empty = array.size == 0 and not array.dtype.hasobject
+        # LiteRT, too, gives only those empty arrays whose shape it knew before the run
+        if is_empty and (tensor.is_constant or runner.shape_depends_on_data(tensor.index)):
             raise ValueError("Invalid tensor size.")
-        return value_of(runner.types[tensor_index].dtype, array)
+        return value_of(tensor.dtype, array)
 
     def tensor(self, tensor_index: int) -> Callable[[], Any]:
         """Return a function that gives a view of the tensor's memory.
@@ -186,7 +201,17 @@ class Interpreter:
         While such a view lives, `invoke`, `allocate_tensors` and `resize_tensor_input` refuse
         to run. Constants are given as read-only views.
         """
-        return lambda: self._interpreter.view(readable(self._runner, tensor_index))
+        return lambda: self._view(tensor_index)
+
+    def _view(self, tensor_index: int) -> Any:
+        tensor = tensor_of(self._runner, tensor_index, "tensor")
+        array = readable(self._runner, tensor)
+        if array.dtype.hasobject or tensor.dtype.bits not in (0, 8 * tensor.dtype.itemsize):
+            raise ValueError(
+                f"Cannot view tensor {tensor.index} ({tensor.name!r}): {tensor.dtype} does not lie "
+                "in memory as NumPy would show it; use get_tensor and set_tensor"
+            )
+        return self._interpreter.view(array)
 
     # -- details --
 
@@ -263,8 +288,6 @@ class Interpreter:
         Args:
             signature_key: may be left out where the model has exactly one signature.
         """
-        from litejit.signature import SignatureRunner
-
         if signature_key is None:
             if len(self._signature_defs) != 1:
                 raise ValueError(
@@ -275,78 +298,74 @@ class Interpreter:
             signature_key = next(iter(self._signature_defs))
         return SignatureRunner(interpreter=self, signature_key=signature_key)
 
-    def __reduce__(self) -> Any:
+    def __reduce_ex__(self, protocol: Any) -> NoReturn:
         raise TypeError(f"cannot pickle {type(self).__name__!r} object")
 
 
 class InterpreterWithCustomOps(Interpreter):
-    """An Interpreter with custom operators registered by name or by callables."""
+    """An Interpreter with operators of one's own.
 
-    def __init__(self, custom_op_registerers: list[Any] | None = None, **kwargs: Any) -> None:
+    Args:
+        custom_op_registerers: callables that are given the resolver and add operators to it
+            (`resolver.add_custom("NAME", operator)`), or names of C functions that return a
+            TfLiteRegistration: "library.so:Register_NAME", or "Register_NAME" where the
+            library is loaded already. Names come first.
+        kwargs: the arguments of `Interpreter`.
+
+    Raises:
+        ValueError: a name was not found.
+        TypeError: something is neither a name nor callable.
+    """
+
+    def __init__(self, custom_op_registerers: Iterable[Any] | None = None, **kwargs: Any) -> None:
         self._custom_op_registerers = list(custom_op_registerers or ())
         super().__init__(**kwargs)
 
 
-def _model_source(model_path: Any, model_content: Any) -> Any:
+def _checked(kind: Any, num_threads: Any) -> int:
+    """The number of threads; ValueError where an argument is not valid."""
+    if kind not in set(OpResolverType):
+        raise ValueError(f"Unrecognized passed in op resolver type: {kind}")
+    if num_threads is None:
+        return 1
+    if not isinstance(num_threads, int):
+        raise ValueError("type of num_threads should be int")
+    if num_threads < 1:
+        raise ValueError("num_threads should >= 1")
+    return num_threads
+
+
+def _content(model_path: Any, model_content: Any) -> bytes:
     if not model_path and not model_content:
         raise ValueError("`model_path` or `model_content` must be specified.")
     if model_path and model_content:
         raise ValueError("Can't both provide `model_path` and `model_content`")
-    if model_path:
-        return os.fspath(model_path)
     if not isinstance(model_content, bytes):
-        kind = type(model_content).__name__
-        raise TypeError(f"incompatible function arguments: model_content is {kind}, not bytes")
+        raise TypeError(
+            "CreateWrapperFromBuffer(): incompatible function arguments. model_content must be "
+            f"bytes, got {type(model_content).__name__}"
+        )
     return model_content
 
 
-def _resize(
-    runner: SubgraphRunner, index: int, shape: tuple[int, ...], *, strict: bool
-) -> None:
-    if not 0 <= index < len(runner.types):
-        raise RuntimeError(
-            "tensor_index < context_.tensors_size && tensor_index >= 0 was not true. "
-            f"(tensor {index} of {len(runner.types)})"
-        )
-    tensor, declared = runner.types[index], runner.subgraph.tensors[index]
-    if any(n < 0 for n in shape):
-        raise RuntimeError(f"BytesRequired number of elements overflowed.\n(shape {shape})")
-    if strict:
-        _check_strict(index, tensor.dims, declared.shape_signature or tensor.dims, shape)
-    if shape == tensor.shape:
-        return
-    if tensor.is_constant:
-        raise RuntimeError(f"Attempting to resize a fixed-size tensor. (tensor {index})")
-    runner.resize(index, shape)
-
-
-def _check_strict(
-    index: int, dims: tuple[int, ...], signature: tuple[int, ...], shape: tuple[int, ...]
-) -> None:
-    if len(dims) != len(shape):
-        raise RuntimeError(f"tensor->dims->size != dims.size() ({len(dims)} != {len(shape)})")
-    for axis, (old, fixed, new) in enumerate(zip(dims, signature, shape, strict=True)):
-        if fixed not in (-1, new):
-            raise RuntimeError(
-                f"Attempting to resize dimension {axis} of tensor {index} with value {old} to "
-                f"{new}. ResizeInputTensorStrict only allows mutating unknown dimensions "
-                "identified by -1."
-            )
-
-
-def _isa() -> Isa | None:
-    """The instruction set to compile for, or None where kernels cannot be compiled."""
-    if settings.get("LITEJIT_COMPILE") == "0":
-        return None
-    from litejit.codegen import cache, isa
-
-    return isa.host() if cache.available() else None
+def _get_op_resolver_id(op_resolver_type: Any = OpResolverType.AUTO) -> int | None:
+    """LiteRT's number of a resolver type."""
+    return {
+        OpResolverType.AUTO: 1,
+        OpResolverType.BUILTIN: 1,
+        OpResolverType.BUILTIN_REF: 2,
+        OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES: 3,
+    }.get(op_resolver_type)
 
 
 __all__ = [
+    "Delegate",
     "Interpreter",
     "InterpreterWithCustomOps",
     "InvokeError",
     "OpResolverType",
     "PrepareError",
+    "SignatureRunner",
+    "load_delegate",
+    "metrics",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from litejit.details import tensor_details, value_of
-from litejit.tensor_values import readable, stored_value, tensor_of, writable
+from litejit.tensor_values import readable, resize, store, tensor_of
 
 if TYPE_CHECKING:
     from litejit.interpreter import Interpreter
@@ -30,7 +30,7 @@ class SignatureRunner:
         self._interpreter = interpreter
         self._interpreter_wrapper = interpreter._interpreter
         self._signature_key = signature_key
-        self._signature_def = interpreter._signature_defs[signature_key]
+        self._signature_def = interpreter._get_full_signature_list()[signature_key]
         self._inputs: dict[str, int] = self._signature_def["inputs"]
         self._outputs = self._signature_def["outputs"].items()
         signatures = interpreter._loaded.model.signatures
@@ -49,28 +49,20 @@ class SignatureRunner:
                 "Invalid number of inputs provided for running a SignatureDef, "
                 f"expected {len(self._inputs)} vs provided {len(kwargs)}"
             )
-        for name, value in kwargs.items():
+        for name in kwargs:
             if name not in self._inputs:
                 raise ValueError(f"Invalid Input name ({name}) for SignatureDef")
-            self._resize(self._inputs[name], tuple(value.shape))
+        for name, value in kwargs.items():
+            resize(self._runner, self._inputs[name], tuple(value.shape), strict=False)
         self._runner.allocate()
         for name, value in kwargs.items():
-            tensor = tensor_of(self._runner, self._inputs[name])
-            array = stored_value(value, tensor)
-            if array.size or tensor.dtype.name == "STRING":
-                writable(self._runner, tensor)[...] = array
+            store(self._runner, self._inputs[name], value)
         self._runner.invoke()
         return {name: self._value(index) for name, index in self._outputs}
 
-    def _resize(self, index: int, shape: tuple[int, ...]) -> None:
-        tensor = tensor_of(self._runner, index)
-        if tensor.shape != shape:
-            if tensor.is_constant:
-                raise RuntimeError(f"Attempting to resize a fixed-size tensor. (tensor {index})")
-            self._runner.resize(index, shape)
-
     def _value(self, index: int) -> Any:
-        return value_of(self._runner.types[index].dtype, readable(self._runner, index))
+        tensor = tensor_of(self._runner, index, "GetTensor")
+        return value_of(tensor.dtype, readable(self._runner, tensor))
 
     def get_input_details(self) -> dict[str, dict[str, Any]]:
         """Details of the inputs by name, as `Interpreter.get_input_details`."""

@@ -43,7 +43,7 @@ def fuse_before(graph: Graph) -> Graph:
         front = producer.get(first.index) if first is not None else None
         if front is None or first is None or not _only_reader(graph, reading, first, node):
             nodes.append(node)
-        elif node.op.fuses_before(node, front):
+        elif front.op.is_pure and node.op.fuses_before(node, front):
             gone.add(front.index)
             inputs = (front.inputs[0], *node.inputs[1:])
             nodes.append(replace(node, inputs=inputs, chain=(front, node)))
@@ -92,7 +92,7 @@ class _FusingAfter:
         others = [t for k, t in enumerate(follower.inputs) if k != spot and t is not None]
         if not all(t.is_constant or self.made.get(t.index, -1) < position for t in others):
             return False
-        if not node.op.fuses_after(node, follower, spot):
+        if not follower.op.is_pure or not node.op.fuses_after(node, follower, spot):
             return False
         self.nodes[position] = joined = _joined(node, follower, spot)
         self.nodes[where] = None

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from importlib import import_module
+from typing import Any, ClassVar, TypeAlias
 
+from litejit.model.schema import BUILTIN_NAMES
 from litejit.ops.base import Op, registered
 
 FAMILIES: dict[str, str] = {
@@ -38,6 +40,11 @@ FAMILIES: dict[str, str] = {
     "lstm": "LSTM UNIDIRECTIONAL_SEQUENCE_LSTM BIDIRECTIONAL_SEQUENCE_LSTM",
     "rnn": "RNN UNIDIRECTIONAL_SEQUENCE_RNN BIDIRECTIONAL_SEQUENCE_RNN",
     "svdf": "SVDF",
+    "fft": "RFFT2D",
+    "random": "RANDOM_UNIFORM RANDOM_STANDARD_NORMAL MULTINOMIAL STABLEHLO_RNG_BIT_GENERATOR",
+    "lookup": "DENSIFY EMBEDDING_LOOKUP_SPARSE HASHTABLE_LOOKUP LSH_PROJECTION SKIP_GRAM",
+    "stablehlo": "STABLEHLO_GATHER STABLEHLO_SCATTER STABLEHLO_PAD DILATE",
+    "reduce_window": "REDUCE_WINDOW STABLEHLO_REDUCE_WINDOW",
     "resource": "VAR_HANDLE READ_VARIABLE ASSIGN_VARIABLE HASHTABLE HASHTABLE_FIND"
     " HASHTABLE_IMPORT HASHTABLE_SIZE",
 }  # module of this package -> the operators that it registers
@@ -45,8 +52,19 @@ FAMILIES: dict[str, str] = {
 _MODULES = {name: module for module, names in FAMILIES.items() for name in names.split()}
 
 
+Operator: TypeAlias = "str | int"
+_CODES = frozenset(BUILTIN_NAMES)
+_ANY_VERSION = range(1, 1 << 31)
+_DECORATED: dict[str, Op] = {}  # custom operators that belong to the whole process
+
+
 class OpResolver:
-    """Finds the Op of an operator by name and version."""
+    """Finds the Op of an operator by name and version; subclasses say where.
+
+    With `compiled` False every operator runs in NumPy.
+    """
+
+    compiled: ClassVar[bool] = True
 
     def find_builtin(self, name: str, version: int) -> Op | None:
         """The Op of a builtin operator, or None where this resolver has none."""
@@ -60,23 +78,175 @@ class OpResolver:
         """The versions of a builtin operator that are known; empty for an unknown one."""
         raise NotImplementedError
 
+    def find_op(self, operator: Operator, version: int = 1) -> Op | None:
+        """The Op of an operator by its builtin name or number, else by its custom name."""
+        if isinstance(operator, int):
+            known = 0 <= operator < len(BUILTIN_NAMES)
+            return self.find_builtin(BUILTIN_NAMES[operator], version) if known else None
+        if operator in _CODES:
+            return self.find_builtin(operator, version)
+        return self.find_custom(operator, version)
 
-class BuiltinOpResolver(OpResolver):
-    """Every operator that litejit has."""
+
+class MutableOpResolver(OpResolver):
+    """Holds the operators that were added to it, and no others.
+
+    A registration is an object (or a class) with the four functions of `litejit.CustomOp`, an
+    Op, what `litejit.native.registration` returns, or None for litejit's own operator. A later
+    registration of the same operator and version replaces an earlier one; resolvers that were
+    chained are asked last.
+    """
+
+    def __init__(self) -> None:
+        self._builtins: dict[str, list[tuple[range, Op]]] = {}
+        self._customs: dict[str, list[tuple[range, Op]]] = {}
+        self._chained: list[OpResolver] = []
+
+    def add_builtin(
+        self,
+        operator: Operator,
+        registration: Any = None,
+        min_version: int = 1,
+        max_version: int | None = None,
+    ) -> None:
+        """Register a builtin operator, by name or number, for a range of versions.
+
+        Without `max_version` the range is `min_version` alone, or, for litejit's own
+        operators, all versions that it has.
+
+        Raises ValueError where there is no such operator.
+        """
+        name = _builtin_name(operator)
+        own = _load(name)
+        if registration is None:
+            if own is None:
+                raise ValueError(f"litejit has no operator {name}: pass a registration")
+            default = own[1] if max_version is None and min_version == 1 else None
+            op, versions = own[0], default or range(min_version, (max_version or min_version) + 1)
+        else:
+            op, versions = _as_op(name, registration), _range(min_version, max_version)
+        self._builtins.setdefault(name, []).append((versions, op))
+
+    def add_custom(
+        self,
+        name: str,
+        registration: Any,
+        min_version: int = 1,
+        max_version: int | None = None,
+    ) -> None:
+        """Register a custom operator by its name; without `max_version` for every version."""
+        versions = _ANY_VERSION if max_version is None else _range(min_version, max_version)
+        self._customs.setdefault(name, []).append((versions, _as_op(name, registration)))
+
+    def add_op(
+        self, operator: Operator, registration: Any = None, min_version: int = 1,
+        max_version: int | None = None,
+    ) -> None:  # fmt: skip
+        """Register a builtin operator where the name (or number) is one, else a custom one."""
+        if isinstance(operator, int) or operator in _CODES:
+            self.add_builtin(operator, registration, min_version, max_version)
+        else:
+            self.add_custom(operator, registration, min_version, max_version)
+
+    def add_all(self, other: MutableOpResolver) -> None:
+        """Register everything that another resolver holds; its registrations replace these."""
+        for mine, theirs in (
+            (self._builtins, other._builtins),
+            (self._customs, other._customs),
+        ):
+            for name, rows in theirs.items():
+                mine.setdefault(name, []).extend(rows)
+        if not isinstance(other, BuiltinOpResolver):
+            self._chained += other._chained
+        elif not isinstance(self, BuiltinOpResolver):
+            self._chained.append(other)
+
+    def chain(self, other: OpResolver) -> None:
+        """Ask another resolver for what is not registered here."""
+        self._chained.append(other)
+
+    def find_builtin(self, name: str, version: int) -> Op | None:
+        """The Op that was registered last for this version."""
+        found = _last(self._builtins.get(name, ()), version)
+        others = (other.find_builtin(name, version) for other in self._chained)
+        return found or next((op for op in others if op is not None), None)
+
+    def find_custom(self, name: str, version: int) -> Op | None:
+        """The Op that was registered last for this version."""
+        found = _last(self._customs.get(name, ()), version)
+        others = (other.find_custom(name, version) for other in self._chained)
+        return found or next((op for op in others if op is not None), None)
+
+    def versions(self, name: str) -> range:
+        """From the smallest to the largest version that was registered."""
+        ranges = [rows for rows, _ in self._builtins.get(name, ())]
+        ranges += [known for other in self._chained if (known := other.versions(name))]
+        if not ranges:
+            return range(0)
+        return range(min(r.start for r in ranges), max(r.stop for r in ranges))
+
+
+class BuiltinOpResolver(MutableOpResolver):
+    """Every operator that litejit has, and those added: an added one replaces litejit's own."""
 
     def find_builtin(self, name: str, version: int) -> Op | None:
         """The Op of a builtin operator; its family is imported now."""
+        added = super().find_builtin(name, version) if self._builtins or self._chained else None
+        if added is not None:
+            return added
         found = _load(name)
         return found[0] if found is not None and version in found[1] else None
 
     def find_custom(self, name: str, version: int) -> Op | None:
-        """The Op of a custom operator that comes with litejit."""
-        return None
+        """The Op of a custom operator: added, decorated, or one that comes with litejit."""
+        op = super().find_custom(name, version) or _DECORATED.get(name)
+        if op is not None or name in _CODES:
+            return op
+        found = _load(name)
+        return found[0] if found is not None else None
 
     def versions(self, name: str) -> range:
         """The versions of a builtin operator that are known."""
-        found = _load(name)
-        return found[1] if found is not None else range(0)
+        added, found = super().versions(name), _load(name)
+        own = found[1] if found is not None else range(0)
+        if added and own:
+            return range(min(added.start, own.start), max(added.stop, own.stop))
+        return added or own
+
+
+class BuiltinRefOpResolver(BuiltinOpResolver):
+    """The operators of BuiltinOpResolver, all run in NumPy."""
+
+    compiled: ClassVar[bool] = False
+
+
+def add_to_process(name: str, registration: Any) -> None:
+    """Make every BuiltinOpResolver of this process find a custom operator."""
+    _DECORATED[name] = _as_op(name, registration)
+
+
+def _as_op(name: str, registration: Any) -> Op:
+    if isinstance(registration, Op):
+        return registration
+    from litejit.ops.custom.adapter import RegisteredOp
+
+    return RegisteredOp(name, registration)
+
+
+def _builtin_name(operator: Operator) -> str:
+    if isinstance(operator, int) and 0 <= operator < len(BUILTIN_NAMES):
+        return BUILTIN_NAMES[operator]
+    if isinstance(operator, str) and operator in _CODES:
+        return operator
+    raise ValueError(f"no builtin operator is called {operator!r}; use add_custom for others")
+
+
+def _range(low: int, high: int | None) -> range:
+    return range(low, (low if high is None else high) + 1)
+
+
+def _last(rows: Any, version: int) -> Op | None:
+    return next((op for versions, op in reversed(rows) if version in versions), None)
 
 
 def _load(name: str) -> tuple[Op, range] | None:

@@ -1,0 +1,42 @@
+"""What all interfaces share: a file becomes a LoadedModel, a LoadedModel becomes runners."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from litejit import settings
+from litejit.codegen.isa import Isa
+from litejit.engine.runner import LoadedModel, SubgraphRunner, make_runners
+from litejit.model import read_model
+from litejit.ops.resolver import OpResolver
+
+
+def load_model(source: Any) -> LoadedModel:
+    """Read a model from a path (str, os.PathLike) or from the file's content (bytes-like).
+
+    Raises ModelError where it cannot be read.
+    """
+    return LoadedModel(read_model(source))
+
+
+def load_path(path: Any) -> LoadedModel:
+    """Read a model from a path: str, bytes or os.PathLike. Raises ModelError."""
+    return load_model(os.fsdecode(path))
+
+
+def open_runners(
+    loaded: LoadedModel, resolver: OpResolver, *, threads: int = 1, preserve_all: bool = False
+) -> list[SubgraphRunner]:
+    """The runners of all subgraphs of one new interpreter of a model."""
+    isa = host_isa() if resolver.compiled else None
+    return make_runners(loaded, resolver, isa=isa, threads=threads, preserve_all=preserve_all)
+
+
+def host_isa() -> Isa | None:
+    """The instruction set to compile for, or None where kernels cannot be compiled."""
+    if settings.get("LITEJIT_COMPILE") == "0":
+        return None
+    from litejit.codegen import cache, isa
+
+    return isa.host() if cache.available() else None

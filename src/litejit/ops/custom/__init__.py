@@ -1,0 +1,1 @@
+"""Custom operators: what users register becomes an Op."""
