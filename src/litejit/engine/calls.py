@@ -37,10 +37,11 @@ class EngineSession(Session):
 class RunnerCall:
     """A SubgraphRunner as a function."""
 
-    __slots__ = ("runner",)
+    __slots__ = ("operators", "runner")
 
     def __init__(self, runner: SubgraphRunner) -> None:
         self.runner = runner
+        self.operators = tuple(resolved.name for resolved in runner.operators)
 
     def infer(self, inputs: Sequence[TensorType]) -> list[TensorType]:
         """Prepare for operands of these types, and tell the types of the results."""

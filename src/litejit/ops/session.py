@@ -9,7 +9,9 @@ from litejit.types import Array, TensorType
 
 
 class SubgraphCall(Protocol):
-    """A subgraph as a function of arrays."""
+    """A subgraph as a function of arrays; `operators` are the names of what it runs."""
+
+    operators: tuple[str, ...]
 
     def infer(self, inputs: Sequence[TensorType]) -> list[TensorType]:
         """Types of the results for operands of these types; a shape is None if data gives it."""
@@ -30,6 +32,8 @@ class Session:
         self.variables: dict[int, Array] = {}
         self.tables: dict[int, dict[Any, Any]] = {}
         self.done_once: set[int] = set()
+        # where random generators stand, by the id of their options, which live as long as this
+        self.generators: dict[int, tuple[int, int, int]] = {}
         self._handles: dict[tuple[Any, ...], int] = {}
 
     def handle(self, *name: Any) -> int:
@@ -43,8 +47,8 @@ class Session:
     def snapshot(self) -> Any:
         """The state as it is now, for `restore`."""
         tables = {handle: dict(table) for handle, table in self.tables.items()}
-        return dict(self.variables), tables, set(self.done_once)
+        return dict(self.variables), tables, set(self.done_once), dict(self.generators)
 
     def restore(self, snapshot: Any) -> None:
         """Take back what a failed run changed."""
-        self.variables, self.tables, self.done_once = snapshot
+        self.variables, self.tables, self.done_once, self.generators = snapshot
