@@ -122,7 +122,7 @@ def prepare(
         if any(t is not None and t.shape is None for t in node.inputs):
             break
         _check_operands(node, known)
-        node = infer(node)
+        node = infer(_fit_states(node, types, nodes))
         known.update(t.index for t in node.outputs if t is not None)
         if not _fold(node, types):
             types.update({t.index: t for t in node.outputs if t is not None})
@@ -130,6 +130,23 @@ def prepare(
     else:
         stop = len(operators)
     return Graph(tuple(nodes), types, inputs, subgraph.outputs, keep, stop)
+
+
+def _fit_states(node: Node, types: dict[int, TensorType], before: list[Node]) -> Node:
+    """Give the variables that a node updates the shapes that its other operands call for.
+
+    The file's shapes are those of the file's batch. A variable that other nodes know already
+    stays as it is.
+    """
+    if not node.op.mutates:
+        return node
+    used = {t.index for other in before for t in other.inputs if t is not None}
+    for position, shape in node.op.states(node).items():
+        tensor = node.inputs[position]
+        if tensor is not None and tensor.is_variable and tensor.index not in used:
+            types[tensor.index] = tensor.with_shape(shape)
+    inputs = tuple(types[t.index] if t is not None and t.is_variable else t for t in node.inputs)
+    return node.with_types(inputs, node.outputs)
 
 
 def make_node(

@@ -8,8 +8,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import numpy as np
-
 from litejit import settings
 from litejit.codegen.isa import Isa
 from litejit.engine import budget
@@ -23,11 +21,12 @@ from litejit.engine.prepare import ResolvedOperator, declared_types, prepare, re
 from litejit.engine.program import Program
 from litejit.engine.rewrite import rewrite
 from litejit.engine.simplify import simplify
+from litejit.engine.state import State
 from litejit.errors import CodegenError, InvokeError
 from litejit.model import Model
 from litejit.model.verify import check_graph
 from litejit.ops.resolver import OpResolver
-from litejit.types import I8, Array, TensorType
+from litejit.types import Array, TensorType
 
 _REMEMBERED_SHAPES = 8  # Programs kept for the shapes that data-dependent operators gave before
 
@@ -115,7 +114,7 @@ class SubgraphRunner:
         self.has_state = any(t.is_variable for t in self.types.values()) or any(
             r.op is not None and not r.op.is_pure for r in operators
         )
-        self.variables: dict[int, Array] = {}
+        self.state = State()
         self.sections: list[Section] = []
         self._shapes: dict[int, tuple[int, ...]] = {}
 
@@ -145,9 +144,9 @@ class SubgraphRunner:
         inputs = tuple(i for i in inputs if not types[i].is_constant and not types[i].is_variable)
         for index in inputs:
             budget.check(types[index].nbytes, f"input tensor {index} ({types[index].name!r})")
-        variables = {i: _fresh_variable(t) for i, t in types.items() if t.is_variable}
-        section = self._section(types, inputs, 0, variables)
-        self.variables, self.sections = variables, [section]
+        state = State()
+        section = self._section(types, inputs, 0, state)
+        self.state, self.sections = state, [section]
         self.types = section.graph.types
         self.ready = True
 
@@ -156,7 +155,7 @@ class SubgraphRunner:
         types: dict[int, TensorType],
         inputs: tuple[int, ...],
         start: int,
-        variables: dict[int, Array],
+        state: State,
     ) -> Section:
         outputs = frozenset(i for i in self.subgraph.outputs if i >= 0)
         graph = prepare(
@@ -164,7 +163,8 @@ class SubgraphRunner:
             inputs=inputs, keep=outputs, session=self.session, start=start,
         )  # fmt: skip
         graph = rewrite(graph, self._kept(graph, outputs), fuse=not self.preserve_all)
-        return Section(graph, lambda: self._program(graph, variables))
+        state.fit(graph.types)
+        return Section(graph, lambda: self._program(graph, state.arrays))
 
     def _program(self, graph: Graph, variables: dict[int, Array]) -> Program:
         try:
@@ -201,13 +201,12 @@ class SubgraphRunner:
         if not self.has_state:
             self._run()
             return
-        before = {index: array.copy() for index, array in self.variables.items()}
+        before = self.state.save()
         shared = self.session.snapshot()
         try:
             self._run()
         except BaseException:
-            for index, array in before.items():
-                self.variables[index][...] = array
+            self.state.restore(before)
             self.session.restore(shared)
             raise
 
@@ -240,7 +239,7 @@ class SubgraphRunner:
                 types[index] = types[index].with_shape(shape)
             inputs = self._carried(section, types)
             start = section.graph.stop
-            section.following[key] = self._section(types, inputs, start, self.variables)
+            section.following[key] = self._section(types, inputs, start, self.state)
         return section.following[key]
 
     def _carried(self, section: Section, types: dict[int, TensorType]) -> tuple[int, ...]:
@@ -268,8 +267,8 @@ class SubgraphRunner:
         tensor = self.types[index]
         if not self.ready:
             return tensor.value
-        if index in self.variables:
-            return self.variables[index]
+        if index in self.state.arrays:
+            return self.state.arrays[index]
         return _find(self.sections, index) if tensor.value is None else tensor.value
 
     def shape_depends_on_data(self, index: int) -> bool:
@@ -283,12 +282,11 @@ class SubgraphRunner:
     def static_graph(self) -> Graph | None:
         """The prepared graph, where no shape depends on data and no variable is kept."""
         whole = self.ready and self.sections[0].graph.stop == len(self.operators)
-        return self.sections[0].graph if whole and not self.variables else None
+        return self.sections[0].graph if whole and not self.state.arrays else None
 
     def reset_variables(self) -> None:
         """Give all variables their first value."""
-        for index, array in self.variables.items():
-            array[...] = _fresh_variable(self.types[index])
+        self.state.reset()
 
 
 def _find(sections: list[Section], index: int) -> Array | None:
@@ -296,8 +294,3 @@ def _find(sections: list[Section], index: int) -> Array | None:
         if index in section.readable and index in section.program.views:
             return section.program.views[index]
     return None
-
-
-def _fresh_variable(tensor: TensorType) -> Array:
-    first = tensor.zero_point if tensor.dtype == I8 else 0
-    return np.full(tensor.dims, first, tensor.dtype.numpy)

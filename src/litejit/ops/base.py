@@ -251,6 +251,14 @@ class Op:
         """
         raise NotImplementedError
 
+    def states(self, node: Node) -> dict[int, tuple[int, ...]]:
+        """Input positions of variables that must take another shape for these operands.
+
+        Called before `infer`, so that a batch of another size finds states that fit it. Operands
+        that make no sense are left for `infer` to refuse.
+        """
+        return {}
+
     def reference(self, node: Node, *inputs: Any) -> Arrays:
         """The meaning in NumPy: input arrays (None: absent) to output array(s).
 
