@@ -207,9 +207,7 @@ def _operands(text: str) -> tuple[TypeNames, ...]:
     )
 
 
-def accepts(
-    rule: str, inputs: tuple[str | None, ...], outputs: tuple[str | None, ...]
-) -> bool:
+def accepts(rule: str, inputs: tuple[str | None, ...], outputs: tuple[str | None, ...]) -> bool:
     """True where the rule has an alternative for these type names (None: operand is absent)."""
     found = alternatives(rule)
     return not found or any(
