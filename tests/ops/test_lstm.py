@@ -206,3 +206,23 @@ def test_cells_of_a_scale_without_a_tanh_are_refused(bits):
     interpreter = Interpreter(model_content=recurrent.integer_lstm(cell_bits=bits))
     with pytest.raises((PrepareError, RuntimeError), match="cell_state has scale"):
         interpreter.allocate_tensors()
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda batch: recurrent.lstm(MANY, batch=batch),
+        lambda batch: recurrent.integer_lstm(batch=batch),
+        lambda batch: recurrent.lstm(ONE, batch=batch, weights="i8"),
+        lambda batch: recurrent.bidirectional_lstm(batch=batch, time_major=False),
+        lambda batch: recurrent.rnn("UNIDIRECTIONAL_SEQUENCE_RNN", batch=batch),
+        lambda batch: recurrent.svdf(batch=batch, weights="integer"),
+    ],
+)
+def test_states_take_the_batch_of_a_resized_input(make):
+    rows = feeds(make(4))
+    want = drive(Interpreter(model_content=make(4)), rows)
+    interpreter = Interpreter(model_content=make(1))
+    for detail, value in zip(interpreter.get_input_details(), rows[0], strict=True):
+        interpreter.resize_tensor_input(detail["index"], value.shape)
+    same(drive(interpreter, rows), want)

@@ -22,7 +22,7 @@ from litejit.model.options import (
 )
 from litejit.ops import lstm_basic
 from litejit.ops.base import Arrays, Lowering, Node, Op, Types, builtin
-from litejit.ops.lstm_cell import Cell, Places, Sizes, check, sizes
+from litejit.ops.lstm_cell import Cell, Places, Sizes, check, fitted, sizes
 from litejit.ops.lstm_float import FloatLSTM
 from litejit.ops.lstm_integer import IntegerLSTM, check_quantization, parameters
 from litejit.types import F32, I8, Array
@@ -77,6 +77,12 @@ def _run(node: Node, arrays: tuple[Any, ...], *, time_major: bool) -> Array:
     return y[0] if cell.x.ndim == 2 else by_time(y, time_major=time_major)
 
 
+def _states(
+    node: Node, positions: tuple[int, ...], *, time_major: bool
+) -> dict[int, tuple[int, ...]]:
+    return fitted({p: node.optional(p) for p in positions}, node.optional(0), time_major=time_major)
+
+
 def _lower(node: Node, steps: Lowering, *, time_major: bool) -> None:
     """Kernels for the operators of one direction."""
     cell = PLACES.of(node.inputs)
@@ -109,6 +115,11 @@ class LSTM(Op):
     optional = frozenset((1, 5, 9, 10, 11, 12, 16, 17, 20, 21, 22, 23))
     mutates = (1, 4, 18, 19)
     is_pure = False
+
+    def states(self, node: Node) -> dict[int, tuple[int, ...]]:
+        """Of the input's batch."""
+        basic = node.options.kernel_type == LSTMKernel.BASIC
+        return _states(node, (1, 4) if basic else (18, 19), time_major=True)
 
     def infer(self, node: Node) -> Types:
         """[batch, outputs]; of the basic kernel four tensors."""
@@ -146,6 +157,10 @@ class UnidirectionalSequenceLSTM(Op):
     mutates = (18, 19)
     is_pure = False
 
+    def states(self, node: Node) -> dict[int, tuple[int, ...]]:
+        """Of the input's batch."""
+        return _states(node, self.mutates, time_major=node.options.time_major)
+
     def infer(self, node: Node) -> Types:
         """The shape of the input, with as many outputs as there are."""
         x = node.input(0)
@@ -180,6 +195,10 @@ class BidirectionalSequenceLSTM(Op):
     mutates = (35, 36, 37, 38)
     is_pure = False
     _names: ClassVar[tuple[str, str]] = ("forward ", "backward ")
+
+    def states(self, node: Node) -> dict[int, tuple[int, ...]]:
+        """Of the input's batch."""
+        return _states(node, self.mutates, time_major=node.options.time_major)
 
     def infer(self, node: Node) -> Types:
         """Outputs of both directions, or both in one."""

@@ -210,3 +210,17 @@ def _check_states(node: Node, cell: Cell, size: Sizes, who: str, *, integer: boo
 def require_state(node: Node, tensor: TensorType | None, what: str) -> None:
     """Refuse a state that the file does not mark as variable."""
     node.require(tensor is not None and tensor.is_variable, f"{what} must be a variable tensor")
+
+
+def fitted(
+    tensors: dict[int, TensorType | None], x: TensorType | None, *, time_major: bool
+) -> dict[int, tuple[int, ...]]:
+    """Shapes of those [batch, n] states whose batch is not that of the input."""
+    if x is None or x.shape is None or x.rank not in (2, 3):
+        return {}
+    batch = x.shape[1] if time_major and x.rank == 3 else x.shape[0]
+    return {
+        position: (batch, t.shape[1])
+        for position, t in tensors.items()
+        if t is not None and t.shape is not None and t.rank == 2 and t.shape[0] != batch
+    }

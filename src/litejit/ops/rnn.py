@@ -19,7 +19,7 @@ from litejit.model.options import (
 from litejit.ops.base import Arrays, Lowering, Node, Op, Types, builtin
 from litejit.ops.hybrid import apply_activation
 from litejit.ops.lstm import by_time
-from litejit.ops.lstm_cell import Sizes, require_state
+from litejit.ops.lstm_cell import Sizes, fitted, require_state
 from litejit.ops.lstm_float import Rows
 from litejit.types import F32, I8, U8, Array, TensorType
 
@@ -103,6 +103,10 @@ class RNN(Op):
     mutates = (4,)
     is_pure = False
 
+    def states(self, node: Node) -> dict[int, tuple[int, ...]]:
+        """Of the input's batch."""
+        return fitted({4: node.optional(4)}, node.optional(0), time_major=False)
+
     def infer(self, node: Node) -> Types:
         """[batch, units]."""
         x = node.input(0)
@@ -139,6 +143,11 @@ class UnidirectionalSequenceRNN(Op):
     mutates = (4,)
     is_pure = False
 
+    def states(self, node: Node) -> dict[int, tuple[int, ...]]:
+        """Of the input's batch."""
+        major = node.options.time_major
+        return fitted({4: node.optional(4)}, node.optional(0), time_major=major)
+
     def infer(self, node: Node) -> Types:
         """The shape of the input, with as many units as there are."""
         x = node.input(0)
@@ -174,6 +183,11 @@ class BidirectionalSequenceRNN(Op):
     optional = frozenset((9, 10, 11))
     mutates = (4, 8)
     is_pure = False
+
+    def states(self, node: Node) -> dict[int, tuple[int, ...]]:
+        """Of the input's batch."""
+        both = {position: node.optional(position) for position in self.mutates}
+        return fitted(both, node.optional(0), time_major=node.options.time_major)
 
     def infer(self, node: Node) -> Types:
         """Outputs of both directions, or both in one."""

@@ -23,7 +23,7 @@ from litejit.ops.fixedpoint import (
     wrap32,
 )
 from litejit.ops.hybrid import apply_activation
-from litejit.ops.lstm_cell import require_state
+from litejit.ops.lstm_cell import fitted, require_state
 from litejit.ops.lstm_float import Rows
 from litejit.record import Record
 from litejit.types import F32, I8, I16, I32, U8, Array
@@ -62,6 +62,10 @@ class SVDF(Op):
     mutates = (4,)
     is_pure = False
     needs_relu: ClassVar[bool] = True  # of int8
+
+    def states(self, node: Node) -> dict[int, tuple[int, ...]]:
+        """Of the input's batch."""
+        return fitted({4: node.optional(4)}, node.optional(0), time_major=False)
 
     def infer(self, node: Node) -> Types:
         """[batch, units]."""
