@@ -53,7 +53,10 @@ class RunningSteps:
     def call(self, spec, *operands, items, cost_ns, grain=1):
         assert cost_ns > 0
         self.calls += 1
-        slots = np.array([int(o) for o in operands], np.int64)
+        slots = np.array([0 if isinstance(o, float) else int(o) for o in operands], np.int64)
+        for slot, operand in enumerate(operands):
+            if isinstance(operand, float):
+                slots[slot : slot + 1].view(np.float32)[0] = operand
         kernel = _KERNEL(cache.addresses([spec], self.isa)[spec])
         edges = sorted({0, items // 3, items // 2, items})
         for j, (begin, end) in enumerate(zip(edges, edges[1:], strict=False)):

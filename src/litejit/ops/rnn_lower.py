@@ -110,17 +110,16 @@ class _Layer:
     ) -> None:  # fmt: skip
         """Ask for the kernel."""
         size, steps, lanes = self.size, self.steps, self.lanes
-        packed = [
-            None if w is None else self.matrices(what, w)
-            for what, w in zip(("weights", "recurrent", "aux"), weights, strict=True)
-        ]
+        weights_x, recurrent, weights_aux = weights
+        packed = self.matrices("weights", weights_x), self.matrices("recurrent", recurrent)
         outputs = panel_vectors(size.outputs, lanes) if projection is not None else 0
         spec = RecurrentF32(
             self.vectors, len(self.gates), NAMES[self.node.options.activation], aux is not None,
             peephole is not None, outputs,
         )  # fmt: skip
         h, c = states
-        anything = h
+        assert h is not None
+        anything: Operand = h
         matrix = vector = scratch = anything
         if projection is not None:
             make = partial(pack_gates_f32, [projection], lanes, outputs)
@@ -135,7 +134,8 @@ class _Layer:
         macs = len(self.gates) * size.cells * (size.inputs + size.outputs)
         steps.call(
             spec, x.at, extra.at, y.at, h, c if c is not None else anything, packed[0],
-            packed[2] or anything, packed[1], self.rows("bias", bias), eyes, matrix, vector,
+            self.matrices("aux", weights_aux) if weights_aux else anything, packed[1],
+            self.rows("bias", bias), eyes, matrix, vector,
             scratch, -(-self.stride // 64) * 64, size.steps,
             -(-size.cells // (lanes * self.vectors)), size.cells, size.outputs, x.width,
             extra.width, x.step, x.batch, extra.step, extra.batch, y.step, y.batch,
@@ -185,7 +185,8 @@ def lower_svdf(node: Node, steps: Lowering, made: Any) -> None:
     kind = np.int32 if x.dtype == I8 else np.float32
     value = np.zeros(units, kind) if bias is None or bias.value is None else bias.value
     padded = steps.constant(f"bias {lanes}", partial(np.pad, value, (0, -units % lanes)))
-    memory, weights_time = steps.inputs[4], steps.inputs[2]
+    source, weights_time, memory = steps.inputs[0], steps.inputs[2], steps.inputs[4]
+    assert source is not None and weights_time is not None and memory is not None
     if x.dtype == I8:
         spec, packed = _integer_svdf(node, steps, made, vectors)
         more: tuple[int, ...] = (-(-inputs // 4), panels, units)
@@ -199,9 +200,9 @@ def lower_svdf(node: Node, steps: Lowering, made: Any) -> None:
         )
         more = (panels, units)
     steps.call(
-        spec, steps.inputs[0], steps.outputs[0], memory, *packed, weights_time, padded,
+        spec, source, steps.outputs[0], memory, *packed, weights_time, padded,
         steps.scratch(stride), *numbers, *more, items=batch, cost_ns=cost,
-    )  # type: ignore[arg-type]  # fmt: skip
+    )  # fmt: skip
 
 
 def _integer_svdf(

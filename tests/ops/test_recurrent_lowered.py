@@ -1,0 +1,72 @@
+"""Kernels of recurrent operators on every instruction set, on fenced memory."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from tests.kernels.harness import HOST_ISAS
+from tests.ops import recurrent
+from tests.ops.lowered import RunningSteps
+
+from litejit.interpreter import Interpreter
+from litejit.model.options import Activation
+from litejit.types import I8
+
+ONE, MANY = "LSTM", "UNIDIRECTIONAL_SEQUENCE_LSTM"
+CASES = {
+    "lstm": lambda: recurrent.lstm(MANY, n_cell=21),
+    "lstm cifg, peephole, clip": lambda: recurrent.lstm(
+        MANY, cifg=True, peephole=True, cell_clip=0.2, n_cell=7, time_major=True
+    ),
+    "lstm projection": lambda: recurrent.lstm(
+        ONE, projection="bias", n_cell=40, n_out=19, proj_clip=0.3
+    ),
+    "lstm both ways": lambda: recurrent.bidirectional_lstm(
+        merge=True, aux="weights", n_aux=3, n_cell=18, time_major=False
+    ),
+    "lstm relu": lambda: recurrent.lstm(ONE, activation=Activation.RELU_N1_TO_1, n_cell=3),
+    "lstm int8": lambda: recurrent.integer_lstm(n_cell=37, n_in=30),
+    "lstm int8 cifg": lambda: recurrent.integer_lstm(
+        cifg=True, n_cell=5, cell_bits=-9, gain=6.0, time_major=True, cell_clip=0.7
+    ),
+    "lstm int8 tiny multipliers": lambda: recurrent.integer_lstm(gain=1e-3, n_cell=16),
+    "rnn": lambda: recurrent.rnn("UNIDIRECTIONAL_SEQUENCE_RNN", units=33),
+    "rnn sign": lambda: recurrent.rnn("RNN", activation=Activation.SIGN_BIT),
+    "svdf": lambda: recurrent.svdf(units=19, rank=2, times=5),
+    "svdf int16": lambda: recurrent.svdf(weights="integer", units=20, rank=3, times=9, n_in=33),
+    "svdf int8": lambda: recurrent.svdf(weights="integer", units=5, rank=1, times=1, state=I8),
+}
+
+
+def node_and_arrays(content, seed=3):
+    """The only node of a model, and operands: states are not what they begin with."""
+    interpreter = Interpreter(model_content=content)
+    interpreter.allocate_tensors()
+    (node,) = interpreter._runner.sections[0].graph.nodes
+    rng = np.random.default_rng(seed)
+    arrays = []
+    for t in node.inputs:
+        if t is None or t.is_constant:
+            arrays.append(None if t is None else np.array(t.value))
+        elif t.dtype.is_float:
+            arrays.append(rng.normal(size=t.dims).astype(np.float32))
+        else:
+            info = np.iinfo(t.dtype.numpy)
+            arrays.append(rng.integers(info.min, info.max + 1, t.dims).astype(t.dtype.numpy))
+    return node, arrays
+
+
+@pytest.mark.parametrize("isa", HOST_ISAS, ids=lambda isa: isa.name)
+@pytest.mark.parametrize("case", CASES)
+def test_kernels_do_what_numpy_does(case, isa):
+    node, arrays = node_and_arrays(CASES[case]())
+    outputs = [np.zeros(t.dims, t.dtype.numpy) for t in node.outputs]
+    steps = RunningSteps(isa, arrays, outputs)
+    node.op.lower(node, steps)
+    assert steps.calls > 0, "no kernel"
+    got = node.op.reference(node, *arrays)
+    updated = [p for p in node.op.mutates if p < len(arrays)]
+    want = [*(got if isinstance(got, tuple) else (got,)), *(arrays[p] for p in updated)]
+    present = [p for p, a in enumerate(arrays) if a is not None]
+    states = [steps.fences[present.index(p)].array for p in updated]
+    recurrent.same([*(f.array for f in steps.results), *states], want, tolerance=3e-6)
