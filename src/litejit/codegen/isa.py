@@ -67,6 +67,17 @@ class Isa(Record):
             return _dot4_by_pairs(fn, acc, a, b, self.vector_bytes)
         return _dot4_widening(fn, acc, a, b)
 
+    def dot2(self, fn: Function, acc: Value, a: Value, b: Value) -> Value:
+        """acc[l] += a[2l] * b[2l] + a[2l + 1] * b[2l + 1] of int16 lanes (int32 wraps).
+
+        Right where no lane has all four factors -2**15.
+        """
+        names = {8: "sse2.pmadd.wd", 16: "avx2.pmadd.wd", 32: "avx512.pmaddw.d.512"}
+        words = a.type.lanes
+        if self.arch == "x86_64" and words in names and 2 * words <= self.vector_bytes:
+            return acc + fn.call(f"llvm.x86.{names[words]}", acc.type, a, b)
+        return acc + _pair_sums(a, b)
+
     def shift_right_logical(self, fn: Function, x: Value, count: Value) -> Value:
         """Bits of the i32 lanes of x moved right by `count` lanes; a count of 32 gives 0."""
         names = {16: "avx512.psrlv.d.512", 8: "avx2.psrlv.d.256", 4: "avx2.psrlv.d"}

@@ -65,7 +65,7 @@ class _Bytes(WalkSpec):
 
     def narrowed(self, fn: Function, x: Value, made: list[Any]) -> Value:
         """Clamped and cut to a byte."""
-        if self.full:
+        if self.full and self.dtype.bits == 8:
             return requantize.narrow(x, unsigned=self.dtype.name == "UINT8")
         return fn.minimum(fn.maximum(x, made[2]), made[3]).to(self.result())
 

@@ -22,10 +22,11 @@ from itertools import islice
 from typing import Any
 
 from litejit.codegen.isa import Isa
-from litejit.codegen.lang import Function, Pointer, Ptr, Type, Value, f32, i8, i32, i64, u8, u32
+from litejit.codegen.lang import Function, Pointer, Ptr, Type, Value, f32, i8, i16, i32, i64, u8, u32
 from litejit.kernels.base import KernelSpec
 from litejit.kernels.epilogue_int8 import ARGUMENTS, Epilogue
 from litejit.kernels.hybrid import Rescaling
+from litejit.kernels.int16 import Rescaling16
 from litejit.kernels.requantize import halves
 
 TABLE_LANES = 16  # most rows of a tile; the width of a row of the table of offsets
@@ -49,17 +50,19 @@ class ConvSpec(KernelSpec):
     is a multiple of 4 * chains). `sums`: also multiply the sums of a (over k) with -weight zero
     point, for u8 weights that do not fit i8. `joined`: so many rows of few channels fill one
     vector of results, which lie side by side in y; the last tile then overlaps the one before.
+    `words`: a and w are int16, the sums of every chain fit int32 (lengths stay in bytes).
     """
 
     rows: int
     vectors: int
-    epilogue: Epilogue | Rescaling
+    epilogue: Epilogue | Rescaling | Rescaling16
     unsigned: bool = False
     taps: bool = False
     one_step: bool = False
     chains: int = 1
     sums: bool = False
     joined: int = 1
+    words: bool = False
 
     def emit(self, name: str, isa: Isa) -> str:
         """The kernel's text; its arguments are ARGUMENT_NAMES, lengths in bytes."""
@@ -78,7 +81,7 @@ class _Conv:
         self.arg: dict[str, Any] = dict(zip(ARGUMENT_NAMES, self.fn.args, strict=True))
         if spec.one_step:
             self.arg["depth"] = self.fn.const(4, i64)
-        self.flips = spec.unsigned != isa.dot_is_unsigned
+        self.flips = spec.unsigned != isa.dot_is_unsigned and not spec.words
         self.panel = 4 * self.lanes * spec.vectors  # bytes of packed weights for 4 bytes of a
 
     def emit(self) -> str:
@@ -160,10 +163,16 @@ class _Conv:
                 bytes_ = word.bitcast((u8 if self.isa.dot_is_unsigned else i8) * width)
                 row = acc[chain][r]
                 for v in range(spec.vectors):
-                    row[v] = self.isa.dot4(fn, row[v], bytes_, b[v])
+                    row[v] = self._dot(row[v], bytes_, b[v])
                 if spec.sums:
                     total = acc[-1]
                     total[r] = self.isa.dot4(fn, total[r], bytes_, one.bitcast(i8 * width))
+
+    def _dot(self, acc: Value, a: Value, b: Value) -> Value:
+        if not self.spec.words:
+            return self.isa.dot4(self.fn, acc, a, b)
+        kind = i16 * (2 * self.lanes)
+        return self.isa.dot2(self.fn, acc, a.bitcast(kind), b.bitcast(kind))
 
     def _store(
         self, row: Value, panel: Value, blocks: Pointer, acc: list[Any], sums: list[Value]
@@ -200,11 +209,9 @@ class _Conv:
                 width *= 2
             yield values[0]
 
-    def _total(self, acc: list[Any], sums: list[Value], row: int, vector: int) -> Value:
-        total: Value = acc[0][row][vector]
-        for chain in range(1, self.spec.chains):
-            total = total + acc[chain][row][vector]
-        return total + sums[row] if sums else total
+    def _total(self, acc: list[Any], sums: list[Value], row: int, vector: int) -> Any:
+        parts = [acc[chain][row][vector] for chain in range(self.spec.chains)]
+        return self.finish.total([*parts, sums[row]] if sums else parts)
 
     def _scratch(self) -> Pointer:
         first: Pointer = self.arg["scratch"]

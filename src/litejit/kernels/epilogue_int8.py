@@ -159,6 +159,10 @@ class Emitter:
     def begin_rows(self, rows: list[Value]) -> None:
         """The rows whose sums `store` will get; they do not matter here."""
 
+    def total(self, parts: list[Value]) -> Value:
+        """The sum of several accumulators."""
+        return sum(parts[1:], parts[0])
+
     def store(
         self, y: Pointer, accs: Iterable[Value], offsets: Iterable[Value], c: list[Value]
     ) -> None:

@@ -260,6 +260,10 @@ class RescalingEmitter:
         """The numbers of the rows whose sums `store` will get, vector after vector."""
         self._rows = rows
 
+    def total(self, parts: list[Value]) -> Value:
+        """The sum of several accumulators."""
+        return sum(parts[1:], parts[0])
+
     def store(
         self, y: Pointer, accs: Iterable[Value], offsets: Iterable[Value], c: list[Value]
     ) -> None:

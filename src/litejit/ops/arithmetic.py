@@ -139,8 +139,9 @@ class _Sum(Binary):
         """Exact vector kernels for 8-bit sums too."""
         from litejit.ops import lowering
 
-        if node.input(0).dtype in (I8, U8):
-            lowering.sum8(node, steps, common_scale(node, 20), self.sign)
+        if self.is_quantized(node) and self.shifts(node) is None:
+            left = 15 if node.input(0).dtype == I16 else 20
+            lowering.sum8(node, steps, common_scale(node, left), self.sign)
         else:
             super().lower(node, steps)
 
@@ -242,7 +243,7 @@ class Mul(Binary):
         """Exact vector kernels for 8-bit products too."""
         from litejit.ops import lowering
 
-        if node.input(0).dtype in (I8, U8):
+        if self.is_quantized(node) and node.input(0).dtype == node.output(0).dtype:
             multiplier = fixedpoint.quantize_multiplier(self.multiplier(node))
             limits = fixedpoint.activation_range(node.output(0), int(node.options.activation))
             lowering.product8(node, steps, multiplier, limits)

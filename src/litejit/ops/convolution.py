@@ -332,6 +332,10 @@ def lowering_module(node: Node) -> Any:
         from litejit.ops import conv_f32
 
         return conv_f32
+    if x.dtype == I16 and weights.dtype in (I8, I4):
+        from litejit.ops import int16_lowering
+
+        return int16_lowering
     if x.dtype in (I8, U8) and weights.dtype != I4:
         from litejit.ops import conv_int8
 

@@ -99,6 +99,8 @@ class Layer:
     """One node being lowered: the epilogue that its kernels share, and their constants."""
 
     joins = True  # rows of few channels may share a vector
+    item = 1  # bytes of an element
+    chains = 0  # how many accumulators a sum needs; 0: as many as are fast
 
     def __init__(self, node: Node, steps: Lowering, numbers: Numbers) -> None:
         self.node, self.steps, self.numbers = node, steps, numbers

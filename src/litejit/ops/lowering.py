@@ -214,12 +214,13 @@ def _bytes_call(
 def sum8(node: Node, steps: Lowering, terms: Terms, sign: int, *, squared: bool = False) -> None:
     """Sums and differences of bytes, or squares of differences."""
     zero = node.output(0).zero_point
+    reach = 256 if node.input(0).dtype.bits == 8 else 1 << 15
     rescalings = []
     for multiplier in (terms.a, terms.b):
-        bound = 256 << terms.left_shift
+        bound = reach << terms.left_shift
         form = bytes_.HALF if multiplier == (1 << 30, 0) else _form(multiplier, 0, bound)
         rescalings.append((form, multiplier, 0))
-    bound = (512 << (terms.left_shift - 1)) ** (2 if squared else 1)
+    bound = (reach << terms.left_shift) ** (2 if squared else 1)
     rescalings.append((_form(terms.y, zero, bound), terms.y, zero))
     _bytes_call(
         node, steps, bytes_.Sum8Spec, rescalings, (terms.low, terms.high), 0.2,
@@ -230,7 +231,7 @@ def sum8(node: Node, steps: Lowering, terms: Terms, sign: int, *, squared: bool 
 def product8(node: Node, steps: Lowering, multiplier: Multiplier, limits: tuple[int, int]) -> None:
     """Products of bytes."""
     zero = node.output(0).zero_point
-    form = _form(multiplier, zero, 1 << 16)
+    form = _form(multiplier, zero, 1 << (16 if node.input(0).dtype.bits == 8 else 30))
     _bytes_call(node, steps, bytes_.Product8Spec, [(form, multiplier, zero)], limits, 0.12)
 
 

@@ -203,6 +203,10 @@ def lowering_module(node: Node) -> Any:
         from litejit.ops import conv_f32
 
         return conv_f32
+    if x.dtype == I16 and weights.dtype in _PACKED:
+        from litejit.ops import int16_lowering
+
+        return int16_lowering
     if x.dtype in (I8, U8) and weights.dtype in (I8, U8) and node.core.output(0).dtype != I16:
         from litejit.ops import conv_int8
 

@@ -90,6 +90,8 @@ class Product(Record):
 
 def _tile(layer: Layer, product: Product, channels: int) -> tuple[int, int, int]:
     """(rows, vectors, chains) of the cheapest tile."""
+    if layer.chains > 1:
+        return (1 if product.rows == 1 else 2), 1, layer.chains
     registers, sums = layer.isa.registers, layer.numbers.weights.parts == "sums"
     needed = -(-channels // layer.lanes)
     if product.rows == 1 and product.window is None:
@@ -113,14 +115,14 @@ def multiply(layer: Layer, product: Product) -> None:
         _multiply_sliding(layer, product)
         return
     rows, vectors, chains = _tile(layer, product, channels)
-    full = -(-product.depth // (4 * chains)) * 4 * chains
+    full = -(-product.depth * layer.item // (4 * chains)) * 4 * chains
     window = product.window
     taps = (window.filter_h, window.filter_w) if window is not None else (1, 1)
     joined = _joined(layer, product, rows)
     spec = ConvSpec(
         rows, vectors, layer.epilogue(channels * joined), layer.unsigned, joined=joined,
         taps=window is not None, one_step=window is not None and full == 4, chains=chains,
-        sums=layer.numbers.weights.parts == "sums",
+        sums=layer.numbers.weights.parts == "sums", words=layer.item == 2,
     )  # fmt: skip
     order = packing.channel_order(channels, layer.lanes, vectors)
     panels = len(order) // layer.lanes // vectors
@@ -140,7 +142,7 @@ def multiply(layer: Layer, product: Product) -> None:
         steps.scratch(scratch) if window is not None else 0,
         layer.result(product.y_at),
         *layer.shared_operands(product.y_at),
-        *(full, product.rows, max(channels - layer.lanes, 0), product.pitch),
+        *(full, product.rows, max(channels - layer.lanes, 0), product.pitch * layer.item),
         *(product.out_pitch, product.out_line, panels, group, *taps, *pad, *shape, scratch),
         items=tiles * -(-panels // group),
         cost_ns=_cost_ns(layer, tiles * rows, len(order), full * taps[0] * taps[1]),
@@ -222,7 +224,8 @@ def _packed(
         chosen = pick.choose(weights.raw)
         if offset:
             chosen = (chosen.astype(np.int16) - offset).astype(np.int8)
-        return pack(pick.join(chosen, weights.zero - offset))
+        joined = pick.join(chosen, weights.zero - offset)
+        return pack(joined if layer.item == 1 else joined.astype("<i2").view(np.int8))
 
     def constants() -> Array:
         sums = np.zeros(pick.units, np.int64)

@@ -1,0 +1,223 @@
+"""Lowerings of layers with int16 data and constant weights of 8 bits or less."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from litejit.codegen.lang import i32
+from litejit.kernels import depthwise_int8, int16
+from litejit.ops import conv_int8
+from litejit.ops.base import Lowering, Node, Operand
+from litejit.ops.convolution import (
+    conv_activation,
+    conv_bias,
+    conv_multipliers,
+    operands,
+    transposed_window_of,
+    units_axis,
+    uses_wide_sums,
+)
+from litejit.ops.fixedpoint import reduced_multiplier
+from litejit.ops.layer_int8 import Layer, Weights
+from litejit.ops.product_int8 import Picked, Product, multiply
+from litejit.ops.window import Window2D, window_of
+from litejit.record import Record, replace
+from litejit.types import I32, Array, TensorType
+
+LARGEST_SUM = (1 << 31) // (1 << 15)  # of absolute weights, so that int32 holds their products
+MAX_CHAINS = 8
+
+
+class _Numbers(Record):
+    """What the lowerings of 8-bit layers ask of a layer's arithmetic."""
+
+    weights: Weights
+    bias: Array
+    multiplier: Array
+    shift: Array
+    limits: tuple[int, int]
+    form: str
+    wraps: bool = False
+
+    __hash__ = object.__hash__
+
+
+class Layer16(Layer):
+    """One node on int16 data; `chains` accumulators share the products of a sum."""
+
+    joins = False
+    item = 2
+
+    def __init__(
+        self, node: Node, steps: Lowering, numbers: _Numbers, data: TensorType, chains: int
+    ) -> None:
+        self.node, self.steps, self.isa = node, steps, steps.isa
+        self.numbers: Any = numbers
+        self.lanes = steps.isa.lanes(i32)
+        self.unsigned = steps.isa.dot_is_unsigned
+        self.moved, self.chains = 0, chains
+        self._position = next(
+            j for j, t in enumerate(node.core.inputs) if t is not None and t.index == data.index
+        )
+
+    def data(self, offset: int) -> Operand:
+        """The data, `offset` elements further on."""
+        found = self.steps.inputs[self._position]
+        assert found is not None
+        return found.at(2 * offset)
+
+    def result(self, offset: int) -> Operand:
+        """The result, `offset` elements further on."""
+        return self.steps.outputs[0].at(2 * offset)
+
+    def epilogue(self, channels: int) -> int16.Rescaling16:
+        """The rescaling of a kernel that makes `channels` channels of each pixel."""
+        narrow = channels if channels < self.lanes else 0
+        return int16.Rescaling16(self.numbers.form, self.numbers.wraps, narrow)
+
+    def shared_operands(self, offset: int = 0) -> tuple[Operand | int, ...]:
+        """(bounds, nothing, nothing)."""
+        limits = np.array(self.numbers.limits, np.int32)
+        return self.steps.constant("limits", lambda: limits), 0, 0
+
+    def channel_constants(self, order: Array, sums: Array) -> Array:
+        """Biases and rescaling of the channels `order`."""
+        n = self.numbers
+        return int16.channel_constants(
+            n.form, self.lanes, n.bias[order], n.multiplier[order], n.shift[order]
+        )
+
+    def padding(self, nbytes: int) -> Operand:
+        """Zeros."""
+        size = -(-nbytes // 64) * 64 + 64
+        return self.steps.constant(f"zeros {size}", lambda: np.zeros(size, np.int8))
+
+
+def fusible_after(node: Node, follower: Node, position: int) -> bool:
+    """Nothing is taken in."""
+    return False
+
+
+def lower_fully_connected(node: Node, steps: Lowering) -> None:
+    """FULLY_CONNECTED: sums in int64, one factor in float64."""
+    from litejit.ops import matmul
+
+    core = node.core
+    rows, units, depth = matmul.fc_sizes(node)
+    weights, bias = core.input(1), core.optional(2)
+    assert weights.value is not None
+    chains = _chains(weights.value, 1)
+    if not rows or not units or not depth or not chains:
+        return
+    numbers = _Numbers(
+        Weights(weights.value, 0, "words"), _whole(None if bias is None else bias.value, units),
+        matmul.fc_scales(node), np.zeros(units, np.int64), matmul.fc_activation(node), "double",
+        core.options.quantized_bias_type == I32,
+    )  # fmt: skip
+    layer = Layer16(node, steps, numbers, core.input(0), chains)
+    pick = Picked(lambda w: w[None], slice(0, units), 1, units)
+    multiply(layer, Product("dense", pick, depth, rows, depth, units))
+
+
+def lower_conv(node: Node, steps: Lowering) -> None:
+    """CONV_2D: products of rows with panels, group by group."""
+    window = window_of(node)
+    depth = operands(node)[1].dims[3]
+    groups = window.channels // depth
+    layer = _layer(node, steps, window, groups)
+    if layer is not None:
+        conv_int8.grouped(layer, window, groups, lambda w: w.transpose(1, 2, 0, 3))
+
+
+def lower_depthwise(node: Node, steps: Lowering) -> None:
+    """DEPTHWISE_CONV_2D: a kernel of its own, or grouped products."""
+    window = window_of(node)
+    layer = _layer(node, steps, window, window.channels)
+    if layer is None:
+        return
+    units = len(layer.numbers.bias)
+    if units == window.channels:
+        _depthwise(layer, window)
+        return
+    shape = (window.filter_h, window.filter_w, units, 1)
+    conv_int8.grouped(layer, window, window.channels, lambda w: w.reshape(shape))
+
+
+def lower_transpose_conv(node: Node, steps: Lowering) -> None:
+    """TRANSPOSE_CONV: one convolution for each phase of the stride."""
+    window = transposed_window_of(node)
+    depth = operands(node)[1].dims[3]
+    layer = _layer(node, steps, conv_int8.turned(window, depth), 2)
+    if layer is not None:
+        conv_int8.transposed(layer, window, depth)
+
+
+def _layer(node: Node, steps: Lowering, window: Window2D, groups: int) -> Layer16 | None:
+    data, weights, _ = operands(node)
+    assert weights.value is not None
+    units = weights.dims[units_axis(node)]
+    chains = _chains(weights.value, groups, axis=units_axis(node))
+    wider = replace(window, channels=2 * window.channels)
+    if not chains or not conv_int8.fits(wider, 2 * units) or not node.output(0).size:
+        return None
+    m, shift = conv_multipliers(node)
+    form = "wide"
+    if uses_wide_sums(node):
+        form, m, shift = "reduced", reduced_multiplier(m), 15 - shift.astype(np.int64)
+    numbers = _Numbers(
+        Weights(weights.value, 0, "words"), _whole(conv_bias(node), units), m, shift,
+        conv_activation(node), form,
+    )  # fmt: skip
+    return Layer16(node, steps, numbers, data, chains)
+
+
+def _whole(bias: Array | None, units: int) -> Array:
+    return np.zeros(units, np.int64) if bias is None else bias.astype(np.int64).ravel()
+
+
+def _chains(weights: Array, groups: int, *, axis: int = 0) -> int:
+    """How many int32 accumulators a sum needs so that none can overflow; 0: too many.
+
+    Pairs of inputs go to the accumulators in turn.
+    """
+    wide = np.abs(np.moveaxis(weights.astype(np.int64), axis, 0))
+    if int(wide.reshape(len(wide), -1).sum(1).max(initial=0)) < LARGEST_SUM:
+        return 1
+    if groups > 1:
+        return 0
+    depth = wide.shape[-1]
+    pairs = np.pad(wide.reshape(-1, depth), ((0, 0), (0, -depth % (2 * MAX_CHAINS))))
+    by_pair = pairs.reshape(len(wide), -1, MAX_CHAINS, 2).sum((1, 3))
+    chains = 2
+    while chains <= MAX_CHAINS:
+        largest = by_pair.reshape(len(wide), -1, chains).sum(1).max()
+        if int(largest) < LARGEST_SUM:
+            return chains
+        chains *= 2
+    return 0
+
+
+def _depthwise(layer: Layer16, window: Window2D) -> None:
+    steps, units, lanes = layer.steps, window.channels, layer.lanes
+    raw = layer.numbers.weights.raw
+    weights = steps.constant(
+        "taps", lambda: np.pad(raw.astype(np.int16).reshape(-1), (0, 64))
+    )
+    order = depthwise_int8.channel_order(units, lanes)
+    channels = steps.constant(
+        "depthwise channels", lambda: layer.channel_constants(order, np.zeros(units, np.int64))
+    )
+    common, *_ = layer.shared_operands()
+    inside, outside = window.in_h * window.in_w * units, window.out_h * window.out_w * units
+    taps = window.filter_h * window.filter_w
+    for image in range(window.batch):
+        steps.call(
+            int16.Depthwise16Spec(layer.epilogue(units)), layer.data(image * inside), weights,
+            layer.result(image * outside), channels, common,
+            *(window.in_h, window.in_w, units, window.out_h, window.out_w),
+            *(window.filter_h, window.filter_w, window.dilation_h, window.dilation_w),
+            *(window.stride_h, window.stride_w, window.top, window.left),
+            items=window.out_h, cost_ns=outside * (taps * 0.06 + 0.5),
+        )  # fmt: skip
