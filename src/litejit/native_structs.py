@@ -15,7 +15,7 @@ from litejit.errors import LitejitError
 from litejit.types import Array, DType
 
 _Pointer = ctypes.c_void_p
-_TYPES = (
+_TYPES = (  # noqa: SIM905 - a list of strings would fill 22 lines
     "NOTYPE FLOAT32 INT32 UINT8 INT64 STRING BOOL INT16 COMPLEX64 INT8 FLOAT16 FLOAT64 COMPLEX128 "
     "UINT64 RESOURCE VARIANT UINT32 UINT16 INT4 BFLOAT16 INT2 UINT4"
 ).split()  # in the order of TfLiteType
@@ -128,7 +128,11 @@ class NodeStruct(ctypes.Structure):
 class AffineQuantization(ctypes.Structure):
     """TfLiteAffineQuantization: 24 bytes."""
 
-    _fields_ = (("scale", _Pointer), ("zero_point", _Pointer), ("quantized_dimension", ctypes.c_int))
+    _fields_ = (
+        ("scale", _Pointer),
+        ("zero_point", _Pointer),
+        ("quantized_dimension", ctypes.c_int),
+    )
 
 
 _INIT = ctypes.CFUNCTYPE(_Pointer, _Pointer, _Pointer, ctypes.c_size_t)

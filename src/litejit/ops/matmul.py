@@ -142,6 +142,8 @@ class FullyConnected(Op):
             node.require(ok, f"input {x.shape} must end with weights' depth {depth}")
             shape = [*x.dims[:-1], units]
         else:
+            ok = not depth or x.size % depth == 0
+            node.require(ok, f"input {x.shape} does not divide into rows of weights' depth {depth}")
             shape = [x.size // depth if depth else math.prod(x.dims[:-1]), units]
         if depth:
             _require_fc_quantization(node)
