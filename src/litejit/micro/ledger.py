@@ -88,8 +88,9 @@ class Ledger(Record):
 class _Books:
     """The state of the two stacks while steps are taken; `tail` counts from the arena's end."""
 
-    def __init__(self, arena_bytes: int) -> None:
+    def __init__(self, arena_bytes: int, *, guarded: bool) -> None:
         self.arena_bytes = arena_bytes
+        self.guarded = guarded
         self.residue = arena_bytes % 16
         self.head = self.temp = self.tail = 0
         self.categories: dict[str, Category] = {}
@@ -103,7 +104,8 @@ class _Books:
         cut = (self.residue - self.tail - step.nbytes) % step.align
         used = step.nbytes + cut
         self.tail += used
-        self.need(self.tail + (self.temp if step.guarded else self.head), step.nbytes, "tail")
+        floor = self.temp if step.guarded and self.guarded else self.head
+        self.need(self.tail + floor, step.nbytes, "tail")
         if step.category:
             old = self.categories.get(step.category, Category())
             self.categories[step.category] = Category(
@@ -127,9 +129,12 @@ class _Books:
         self.need(round_up(self.temp, 16) + wanted + self.tail + cut, wanted, "planner")
 
 
-def settle(steps: list[Step], arena_bytes: int = ENDLESS) -> Ledger:
-    """Take all steps in an arena of that size, going on where one of them does not fit."""
-    books = _Books(arena_bytes)
+def settle(steps: list[Step], arena_bytes: int = ENDLESS, *, guarded: bool = True) -> Ledger:
+    """Take all steps in an arena of that size, going on where one of them does not fit.
+
+    Without `guarded`, persistent memory may run into live temporaries, as in TFLM.
+    """
+    books = _Books(arena_bytes, guarded=guarded)
     for step in steps:
         if isinstance(step, Persist):
             books.persist(step)
@@ -145,12 +150,12 @@ def settle(steps: list[Step], arena_bytes: int = ENDLESS) -> Ledger:
     return Ledger(books.head, books.tail, categories, tuple(books.needs))
 
 
-def least_arena(steps: list[Step]) -> int:
-    """The smallest multiple of 16 bytes in which no step fails."""
-    low, high = 0, round_up(settle(steps).least, 16) // 16
+def least_arena(steps: list[Step], *, guarded: bool = True) -> int:
+    """The smallest multiple of 16 bytes in which no step fails; `guarded` as for `settle`."""
+    low, high = 0, round_up(settle(steps, guarded=guarded).least, 16) // 16
     while low < high:
         middle = (low + high) // 2
-        if settle(steps, 16 * middle).least <= 16 * middle:
+        if settle(steps, 16 * middle, guarded=guarded).least <= 16 * middle:
             high = middle
         else:
             low = middle + 1

@@ -3,7 +3,7 @@
 Rows of `ROWS` are (size/alignment of the parsed options, persistent bytes of Init, what Prepare
 takes in order); one value stands for all targets, two for all and GCC's short enums, four for
 wheel, host64, cortex-m and cortex-m-short-enums. Prepare's words are those of
-`View.temporaries`. What depends on more than that is a function of `kernels` or `signal`.
+`View.temporaries`. What depends on more than that is a function of `builtin_requests` or `signal_requests`.
 Optimised kernels (CMSIS-NN, Xtensa, …) ask for other sizes.
 """
 
@@ -175,7 +175,10 @@ def prepare_calls(view: View) -> list[tuple[str, int]]:
 
 
 def _extras(stage: str) -> dict[str, Extra]:
-    from litejit.micro import kernels, signal
+    from litejit.micro import builtin_requests, signal_requests
 
-    found: dict[str, Extra] = {**getattr(kernels, stage), **getattr(signal, stage)}
+    found: dict[str, Extra] = {
+        **getattr(builtin_requests, stage),
+        **getattr(signal_requests, stage),
+    }
     return found
