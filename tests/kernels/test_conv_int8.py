@@ -169,6 +169,20 @@ def test_residual_add_equals_three_rescalings(isa, kind):
 
 
 @pytest.mark.parametrize("isa", HOST_ISAS, ids=NAMES)
+def test_linear_residual_add_equals_three_rescalings(isa):
+    rng = np.random.default_rng(9)
+    half, total = (1 << 30, 0), (1 << 30, -18)  # (q0 - 1) + (q1 - 2) + 4
+    add = ep.AddNumbers(half, half, total, 1, 2, 4, -20, 90, (8, 8, 8 + 3, 3))
+    assert add.kind == "linear"
+    common = ep.common_constants(isa.lanes(i32), -70, 80, add)
+    spec = ConvSpec(3, 1, ep.Epilogue("u64", clamp=True, add="linear", add_clamp=True))
+    layer = Layer(rng, isa, spec, 50, 24, 37, common=common)
+    beside = rng.integers(-128, 128, (50, 37)).astype(np.int8)
+    want = added(layer.scaling.finish(layer.acc, -70, 80), beside, add)
+    np.testing.assert_array_equal(layer.run(other=beside), want)
+
+
+@pytest.mark.parametrize("isa", HOST_ISAS, ids=NAMES)
 @pytest.mark.parametrize("unsigned", [False, True])
 def test_table_is_looked_up_after_the_clamp(isa, unsigned):
     rng = np.random.default_rng(7)

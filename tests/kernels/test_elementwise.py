@@ -11,7 +11,7 @@ from tests.kernels.harness import HOST_ISAS, run
 from litejit.codegen.isa import ISAS, Isa
 from litejit.kernels import elementwise as kernels
 from litejit.kernels import requantize
-from litejit.kernels.arithmetic_int8 import HALF, Prelu8Spec, Product8Spec, Sum8Spec
+from litejit.kernels.arithmetic_int8 import HALF, Line8Spec, Prelu8Spec, Product8Spec, Sum8Spec
 from litejit.kernels.walk import WalkSpec
 from litejit.ops import fixedpoint
 from litejit.ops.broadcast import walk
@@ -234,6 +234,18 @@ def test_sums_are_exact_for_all_pairs_of_bytes(dtype: DType, sign: int, isa: Isa
         ]
         expected = np.clip(mbqm(terms[0] + sign * terms[1], *final) + zeros[2], *limits)
         np.testing.assert_array_equal(y, expected)
+
+
+@every_isa
+@pytest.mark.parametrize("dtype", [I8, U8], ids=str)
+@pytest.mark.parametrize("full", [True, False])
+def test_linear_sums_are_clamped_to_the_bounds(dtype: DType, full: bool, isa: Isa) -> None:
+    a, b = ALL_A.view(dtype.numpy), ALL_B.view(dtype.numpy)
+    limits = fixedpoint.type_range(dtype) if full else (20, 90)
+    spec = Line8Spec(0, (1, 1), dtype, (), full)
+    y = flat(spec, isa, [a, b], np.zeros_like(a), 700, -900, *limits, 12345, 10)
+    expected = (a.astype(np.int64) * 700 - b.astype(np.int64) * 900 + 12345) >> 10
+    np.testing.assert_array_equal(y, np.clip(expected, *limits))
 
 
 @every_isa

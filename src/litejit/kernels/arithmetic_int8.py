@@ -93,6 +93,25 @@ class Sum8Spec(_Bytes):
         return self.narrowed(fn, self.scaled(isa, 2, total, made), made)
 
 
+class Line8Spec(_Bytes):
+    """(a * scale_a + b * scale_b + offset) >> shift, clamped; no blocks of constants."""
+
+    def extras(self) -> dict[str, Type | Ptr]:
+        """The numbers of the linear form, and bounds."""
+        names = ("scale_a", "scale_b", "low", "high", "offset", "shift")
+        return dict.fromkeys(names, i64)
+
+    def prepare(self, fn: Function, isa: Isa, extras: list[Any]) -> list[Any]:
+        """Everything in every lane."""
+        return [number.to(i32).splat(self.lanes(isa)) for number in extras]
+
+    def body(self, fn: Function, isa: Isa, values: list[Value], made: list[Any]) -> Value:
+        """Two products."""
+        a, b = (value.to(i32) for value in values)
+        total = a * made[0] + (b * made[1] + made[4])
+        return self.narrowed(fn, total >> made[5], made)
+
+
 class Product8Spec(_Bytes):
     """act(a * b); forms: product."""
 

@@ -5,7 +5,8 @@ An `Epilogue` is part of a kernel's spec. Its run-time numbers lie in two consta
 `common_constants` (activation range, the residual ADD's numbers, the same for all channels).
 
 The residual ADD is TFLite's: both terms are moved left by 20 bits, rescaled, summed and rescaled
-again. The term of larger scale has the multiplier 1/2, so that it is q << 19, exactly.
+again. The term of larger scale has the multiplier 1/2, so that it is q << 19, exactly. Where one
+linear form of both bytes gives the same for every pair, that is computed instead.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from litejit.types import Array
 
 _HEADER = 64  # bytes: 16 int32 numbers in front of the ADD's blocks
 _LOW, _HIGH, _ADD_LOW, _ADD_HIGH, _OWN_ZERO, _OTHER_ZERO, _SUM = range(7)
+_LINE = 8  # four numbers of a linear ADD
 ADD_SHIFT = 20
 
 
@@ -30,8 +32,8 @@ class Epilogue(Record):
     """Which steps follow, in this order; all but the numbers.
 
     `form` is a form of kernels/requantize. `clamp`: keep results in the activation range (else
-    in the byte's). `add` is "" or names which term of a residual ADD is rescaled: "own" (the
-    kernel's own result), "other", or "none" (equal scales). `table` looks the byte up, before
+    in the byte's). `add` is "", "linear", or names which term of a residual ADD is rescaled: "own"
+    (the kernel's own result), "other", or "none" (equal scales). `table` looks the byte up, before
     the ADD where `add_last`, else behind; an ADD without a look-up before it needs `clamp`.
     `narrow` is the number of channels where there are fewer than a vector's lanes.
     """
@@ -56,7 +58,10 @@ ARGUMENTS = {"common": Ptr(i8), "other": Ptr(u8), "table": Ptr(u8)}
 
 
 class AddNumbers(Record):
-    """A residual ADD: (multiplier, shift) of both terms and of the sum, and zero points."""
+    """A residual ADD: (multiplier, shift) of both terms and of the sum, and zero points.
+
+    `line`, if there is one, gives the same: (own * line[0] + other * line[1] + line[2]) >> line[3].
+    """
 
     own: tuple[int, int]
     other: tuple[int, int]
@@ -66,10 +71,13 @@ class AddNumbers(Record):
     zero: int
     low: int
     high: int
+    line: tuple[int, int, int, int] | None = None
 
     @property
     def kind(self) -> str | None:
         """The value for `Epilogue.add`; None where the cheap arithmetic is not exact."""
+        if self.line is not None:
+            return "linear"
         half = (1 << 30, 0)
         if half not in (self.own, self.other):
             return None
@@ -110,6 +118,9 @@ def common_constants(lanes: int, low: int, high: int, add: AddNumbers | None = N
     if add is not None:
         kind = add.kind
         head[_ADD_LOW], head[_ADD_HIGH] = add.low, add.high
+        if add.line is not None:
+            head[_LINE : _LINE + 4] = add.line
+            return (head & 0xFFFFFFFF).astype(np.uint32).view(np.uint8)
         # q - zero - 2^11 moved left by 20 carries the 2^31 that the rescaling wants
         head[_OWN_ZERO], head[_OTHER_ZERO] = add.own_zero - 2048, add.other_zero - 2048
         head[_SUM] = 1 << 31
@@ -202,6 +213,9 @@ class Emitter:
         lanes = self.lanes
         size = requantize.nbytes("u64", lanes)
         other = (self.other + offset).cast(self.byte).load(lanes=lanes).to(i32)
+        if self.epilogue.add == "linear":
+            a, b, c, shift = (self._number(_LINE + j) for j in range(4))
+            return (q * a + (other * b + c)) >> shift
         first = requantize.load("u64", self._common + _HEADER, lanes)
         final = requantize.load("u64", self._common + (_HEADER + size), lanes)
         terms = []

@@ -15,6 +15,7 @@ from litejit.kernels.hybrid import Rescaling
 from litejit.ops.base import Lowering, Node, Operand
 from litejit.ops.convolution import operands
 from litejit.ops.fixedpoint import type_range
+from litejit.ops.linear_sum import linear_sum
 from litejit.record import Record
 from litejit.types import I8, U8, Array, TensorType
 
@@ -228,11 +229,11 @@ def add_numbers(follower: Node, position: int) -> epilogues.AddNumbers:
     terms = common_scale(follower, 20)
     own, other = follower.input(position), follower.input(1 - position)
     scales = (terms.a, terms.b)
-    return epilogues.AddNumbers(
-        *(scales[position], scales[1 - position], terms.y),
-        *(own.zero_point, other.zero_point, follower.output(0).zero_point),
-        *(int(terms.low), int(terms.high)),
-    )
+    multipliers = scales[position], scales[1 - position], terms.y
+    zeros = own.zero_point, other.zero_point, follower.output(0).zero_point
+    limits = int(terms.low), int(terms.high)
+    line = linear_sum(*multipliers, zeros, limits, unsigned=own.dtype == U8)
+    return epilogues.AddNumbers(*multipliers, *zeros, *limits, line)
 
 
 def takes(node: Node, follower: Node, position: int) -> bool:

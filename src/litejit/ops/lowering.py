@@ -16,6 +16,7 @@ from litejit.ops import fixedpoint
 from litejit.ops.arithmetic import Terms
 from litejit.ops.base import Lowering, Node, Operand
 from litejit.ops.broadcast import walk
+from litejit.ops.linear_sum import LEFT_SHIFT, linear_sum
 from litejit.ops.lut import codes_of
 from litejit.types import BOOL, F32, I4, I8, I16, I32, I64, U4, U8, U32, Array, DType
 
@@ -214,6 +215,8 @@ def _bytes_call(
 def sum8(node: Node, steps: Lowering, terms: Terms, sign: int, *, squared: bool = False) -> None:
     """Sums and differences of bytes, or squares of differences."""
     zero = node.output(0).zero_point
+    if not squared and _line8(node, steps, terms, sign):
+        return
     reach = 256 if node.input(0).dtype.bits == 8 else 1 << 15
     rescalings = []
     for multiplier in (terms.a, terms.b):
@@ -226,6 +229,25 @@ def sum8(node: Node, steps: Lowering, terms: Terms, sign: int, *, squared: bool 
         node, steps, bytes_.Sum8Spec, rescalings, (terms.low, terms.high), 0.2,
         left_shift=terms.left_shift, sign=sign, squared=squared,
     )  # fmt: skip
+
+
+def _line8(node: Node, steps: Lowering, terms: Terms, sign: int) -> bool:
+    """A sum by its linear form; False where it has none."""
+    a, b, y = node.input(0), node.input(1), node.output(0)
+    zeros, limits = (a.zero_point, b.zero_point, y.zero_point), (int(terms.low), int(terms.high))
+    line = None
+    if terms.left_shift == LEFT_SHIFT:
+        line = linear_sum(
+            terms.a, terms.b, terms.y, zeros, limits, sign=sign, unsigned=a.dtype == U8
+        )
+    if line is None:
+        return False
+    full = limits == fixedpoint.type_range(y.dtype)
+    _call(
+        node, steps, lambda rank, moves: bytes_.Line8Spec(rank, moves, y.dtype, (), full),
+        (line[0], line[1], *limits, line[2], line[3]), cost_ns=0.06,
+    )  # fmt: skip
+    return True
 
 
 def product8(node: Node, steps: Lowering, multiplier: Multiplier, limits: tuple[int, int]) -> None:
