@@ -2,20 +2,74 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from litejit.errors import CodegenError, InvokeError, LitejitError, ModelError, PrepareError
-from litejit.interpreter import Interpreter, InterpreterWithCustomOps, OpResolverType
+from litejit.interpreter import (
+    Delegate,
+    Interpreter,
+    InterpreterWithCustomOps,
+    OpResolverType,
+    load_delegate,
+)
+from litejit.ops.resolver import (
+    BuiltinOpResolver,
+    BuiltinRefOpResolver,
+    MutableOpResolver,
+    OpResolver,
+)
 from litejit.signature import SignatureRunner
+
+if TYPE_CHECKING:
+    from litejit import native
+    from litejit.ops.custom.api import Context, CustomNode, CustomOp, CustomTensor
+    from litejit.ops.custom.decorator import FunctionOp, custom_op
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "BuiltinOpResolver",
+    "BuiltinRefOpResolver",
     "CodegenError",
+    "Context",
+    "CustomNode",
+    "CustomOp",
+    "CustomTensor",
+    "Delegate",
+    "FunctionOp",
     "Interpreter",
     "InterpreterWithCustomOps",
     "InvokeError",
     "LitejitError",
     "ModelError",
+    "MutableOpResolver",
+    "OpResolver",
     "OpResolverType",
     "PrepareError",
     "SignatureRunner",
+    "custom_op",
+    "load_delegate",
+    "native",
 ]
+
+_LAZY = {
+    "Context": "ops.custom.api",
+    "CustomNode": "ops.custom.api",
+    "CustomOp": "ops.custom.api",
+    "CustomTensor": "ops.custom.api",
+    "FunctionOp": "ops.custom.decorator",
+    "custom_op": "ops.custom.decorator",
+    "native": "",
+}  # imported when first asked for: most programs need none of them
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    home = _LAZY[name]
+    module = import_module(f"{__name__}.{home or name}")
+    value = getattr(module, name) if home else module
+    globals()[name] = value
+    return value

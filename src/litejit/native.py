@@ -102,9 +102,9 @@ class NativeOp:
     def init(self, context: Context, operator: Any) -> NativeUse:
         """Call the C function with the operator's custom options."""
         use = NativeUse(operator)
+        data = bytes(operator.custom_options)
+        pointer = use.options_pointer(data)
         if self._struct.init:
-            data = bytes(operator.custom_options)
-            pointer = use.options_pointer(data)
             use.node.user_data = self._struct.init(use.context.address, pointer, len(data))
         return use
 
