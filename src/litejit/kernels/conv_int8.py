@@ -22,7 +22,20 @@ from itertools import islice
 from typing import Any
 
 from litejit.codegen.isa import Isa
-from litejit.codegen.lang import Function, Pointer, Ptr, Type, Value, f32, i8, i16, i32, i64, u8, u32
+from litejit.codegen.lang import (
+    Function,
+    Pointer,
+    Ptr,
+    Type,
+    Value,
+    f32,
+    i8,
+    i16,
+    i32,
+    i64,
+    u8,
+    u32,
+)
 from litejit.kernels.base import KernelSpec
 from litejit.kernels.epilogue_int8 import ARGUMENTS, Epilogue
 from litejit.kernels.hybrid import Rescaling
