@@ -8,15 +8,16 @@ fully_connected,svdf}_common.cc and the files without _common beside them.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
+from litejit.micro.file_bytes import bytes_from
 from litejit.ops import conv, matmul, svdf
 from litejit.ops import fixedpoint as fixed
 from litejit.ops.base import Lowering, Node, Types
 from litejit.record import replace
-from litejit.types import I8, I16, I32, I64, Array, TensorType
+from litejit.types import F32, I4, I16, I32, I64, Array, TensorType
 
 
 class Conv2D(conv.Conv2D):
@@ -39,6 +40,10 @@ class DepthwiseConv2D(conv.DepthwiseConv2D):
         if wide is not node:
             bias = wide.input(2).value
         return super().reference(wide, x, weights, bias)
+
+    def lower(self, node: Node, steps: Lowering) -> None:
+        """As LiteRT's."""
+        super().lower(node if node.chain else _with_wide_bias(node, 2), steps)
 
 
 class TransposeConv(conv.TransposeConv):
@@ -93,16 +98,8 @@ def _with_wide_bias(node: Node, position: int) -> Node:
 
 
 def _read_wide(value: Array) -> Array:
-    """The bytes of int32 numbers, and those behind them in the file, as as many int64 numbers."""
-    owner: Any = value
-    while isinstance(owner, np.ndarray) and owner.base is not None:
-        owner = owner.base
-    whole = np.frombuffer(getattr(owner, "obj", owner), np.uint8)
-    start = value.__array_interface__["data"][0] - whole.__array_interface__["data"][0]
-    taken = whole[start : start + 8 * value.size] if 0 <= start < whole.size else whole[:0]
-    octets = np.zeros(8 * value.size, np.uint8)
-    octets[: len(taken)] = taken
-    return octets.view("<i8").astype(np.int64)
+    """int32 numbers read as as many int64 numbers, the last of them from behind the tensor."""
+    return bytes_from(value, 8 * value.size).view("<i8").astype(np.int64)
 
 
 class FullyConnected(matmul.FullyConnected):
@@ -139,14 +136,20 @@ class FullyConnected(matmul.FullyConnected):
         kind = node.options.quantized_bias_type if bias is None else bias.dtype
         return node.input(0).dtype == I16 and kind != I32
 
-    def lower(self, node: Node, steps: Lowering) -> None:
-        """Compiled kernels for 8-bit and float data with constant weights."""
-        if node.core.input(0).dtype != I8:
-            super().lower(node, steps)
-        elif matmul.lowering_module(node) is not None:
-            from litejit.ops import conv_int8
+    def infer(self, node: Node) -> Types:
+        """As LiteRT's."""
+        weights, q = node.input(1), node.input(1).quantization
+        mixed = weights.dtype == I4 and q is not None and q.per_channel
+        node.require(not mixed, "INT4 weights have one scale, not one a unit")
+        return super().infer(node)
 
-            conv_int8.lower_fully_connected(node, steps, fixed_point=True)
+    def lower(self, node: Node, steps: Lowering) -> None:
+        """Compiled kernels for integers and floats with constant weights."""
+        module = matmul.lowering_module(node)
+        if node.core.input(0).dtype == F32:
+            super().lower(node, steps)
+        elif module is not None:
+            module.lower_fully_connected(node, steps, fixed_point=True)
 
 
 class SVDF(svdf.SVDF):

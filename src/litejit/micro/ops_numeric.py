@@ -144,12 +144,15 @@ def _require_one_scale(node: Node) -> None:
 
 
 def _scaled(node: Node, codes: Array) -> Array:
+    """Codes with 20 more bits, on twice the input's scale."""
     term, _ = _one_scale(node)
     return fixed.mbqm((codes.astype(np.int64) - node.input(0).zero_point) << 20, *term)
 
 
 def _finished(node: Node, total: Array) -> Array:
+    """Sums as int8. TFLM starts them at code 0, which stands for -zero_point, not for nothing."""
     _, last = _one_scale(node)
+    total = total + _scaled(node, np.zeros((), np.int64))
     codes = fixed.mbqm(fixed.wrap32(total), *last) + node.output(0).zero_point
     return np.clip(codes, -_CODES, _CODES - 1).astype(np.int8)
 

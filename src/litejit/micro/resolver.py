@@ -93,6 +93,7 @@ def narrowed(op: Op, name: str, *, custom: bool) -> Op:
             node.require(stage != "prepare", text)
             if stage == "invoke":
                 return [t for t in node.outputs if t is not None]
+            _require_bounds(node)
             found: Types = super().infer(node)
             declared = [t for t in node.outputs if t is not None]
             pairs = zip(found, declared, strict=False)
@@ -113,6 +114,19 @@ def narrowed(op: Op, name: str, *, custom: bool) -> Op:
     Narrowed.__name__ = Narrowed.__qualname__ = base.__name__
     result: Op = Narrowed()
     return result
+
+
+_BOUNDS = {2: 1.0, 3: 6.0}  # RELU_N1_TO_1, RELU6
+
+
+def _require_bounds(node: Node) -> None:
+    """Refuse a fused activation whose bound is no int32 code, as TFLM does."""
+    bound = _BOUNDS.get(int(getattr(node.options, "activation", 0) or 0))
+    output = node.outputs[0] if node.outputs else None
+    if bound is None or output is None or not output.is_quantized or output.dtype.is_float:
+        return
+    fits = output.scale > 0 and np.float32(bound) / np.float32(output.scale) < 2**31
+    node.require(fits, f"{bound} is no int32 code at scale {output.scale}")
 
 
 def _listed(node: Node) -> str:

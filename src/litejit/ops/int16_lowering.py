@@ -100,8 +100,8 @@ def fusible_after(node: Node, follower: Node, position: int) -> bool:
     return False
 
 
-def lower_fully_connected(node: Node, steps: Lowering) -> None:
-    """FULLY_CONNECTED: sums in int64, one factor in float64."""
+def lower_fully_connected(node: Node, steps: Lowering, *, fixed_point: bool = False) -> None:
+    """FULLY_CONNECTED: sums in int64, one factor in float64 or (TFLM) in fixed point."""
     from litejit.ops import matmul
 
     core = node.core
@@ -111,10 +111,18 @@ def lower_fully_connected(node: Node, steps: Lowering) -> None:
     chains = _chains(weights.value, 1)
     if not rows or not units or not depth or not chains:
         return
+    factor, shift = matmul.fc_scales(node), np.zeros(units, np.int64)
+    form, wraps = "double", core.options.quantized_bias_type == I32
+    if fixed_point:
+        wraps = (core.options.quantized_bias_type if bias is None else bias.dtype) == I32
+        factor, shift = matmul.fc_multipliers(node)
+        form = "wide"
+        if not wraps:
+            form, factor = "reduced", reduced_multiplier(factor)
+            shift = 15 - shift.astype(np.int64)
     numbers = _Numbers(
         Weights(weights.value, 0, "words"), _whole(None if bias is None else bias.value, units),
-        matmul.fc_scales(node), np.zeros(units, np.int64), matmul.fc_activation(node), "double",
-        core.options.quantized_bias_type == I32,
+        factor, shift, matmul.fc_activation(node), form, form == "double" and wraps,
     )  # fmt: skip
     layer = Layer16(node, steps, numbers, core.input(0), chains)
     pick = Picked(lambda w: w[None], slice(0, units), 1, units)
