@@ -110,6 +110,14 @@ def logistic(x: Value) -> Value:
     return numerator / (e + 1.0)
 
 
+def swish(x: Value) -> Value:
+    """x / (1 + e**-x), FLT_MAX for infinity. Error below 4e-7, relative to the result."""
+    e = exp(-x.fn.absolute(x))
+    largest = x.fn.const(3.4028234663852886e38, x.type)
+    numerator = (x < 0.0).choose(x * e, (largest < x).choose(largest, x))
+    return numerator / (e + 1.0)
+
+
 def tanh(x: Value) -> Value:
     """The hyperbolic tangent. Error below 5e-7."""
     size = clamp(x.fn.absolute(x), None, 9.1)

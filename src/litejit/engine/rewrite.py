@@ -15,7 +15,7 @@ def rewrite(graph: Graph, keep: frozenset[int], *, fuse: bool) -> Graph:
     if not fuse:
         return graph
     graph = drop_unused(tabulate(drop_unused(graph)))
-    graph = fuse_before(graph)
+    graph = fuse_before(join_pairs(graph))
     return fuse_after(graph)
 
 
@@ -30,6 +30,32 @@ def drop_unused(graph: Graph) -> Graph:
             needed.update(t.index for t in node.inputs if t is not None)
     result: Graph = replace(graph, nodes=tuple(reversed(kept)))
     return result
+
+
+def join_pairs(graph: Graph) -> Graph:
+    """Let nodes take in a producer that reads what they read too, as in x * f(x)."""
+    reading = readers(graph.nodes)
+    producer = {t.index: node for node in graph.nodes for t in node.outputs if t is not None}
+    gone: set[int] = set()
+    nodes: list[Node] = []
+    for node in graph.nodes:
+        inside = [t for t in node.inputs if t is not None and t.index in producer]
+        pairs = ((t, producer[t.index]) for t in inside)
+        fronts = [p for t, p in pairs if _only_reader(graph, reading, t, node)]
+        found = ((p, _join(node, p)) for p in fronts)
+        front, joined = next(((p, j) for p, j in found if j is not None), (None, None))
+        if front is not None and joined is not None:
+            gone.add(front.index)
+        nodes.append(joined or node)
+    result: Graph = replace(graph, nodes=tuple(n for n in nodes if n.index not in gone))
+    return result
+
+
+def _join(node: Node, producer: Node) -> Node | None:
+    read = {t.index for t in producer.inputs if t is not None and not t.is_constant}
+    shared = any(t is not None and t.index in read for t in node.inputs)
+    pure = producer.op.is_pure and node.op.is_pure and len(producer.outputs) == 1
+    return node.op.joined(node, producer) if shared and pure else None
 
 
 def fuse_before(graph: Graph) -> Graph:

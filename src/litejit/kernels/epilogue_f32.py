@@ -45,6 +45,7 @@ ACTIVATIONS: dict[str, Callable[[Function, Value], Value]] = {
     "relu_0_to_1": _clamp(0.0, 1.0),
     "hard_swish": _hard_swish,
     "logistic": lambda _, x: math.logistic(x),
+    "swish": lambda _, x: math.swish(x),
     "tanh": lambda _, x: math.tanh(x),
     "elu": lambda _, x: math.elu(x),
 }

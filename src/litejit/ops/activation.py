@@ -17,6 +17,7 @@ from litejit.ops.arithmetic import scale_log2
 from litejit.ops.base import Lowering, Node, builtin
 from litejit.ops.broadcast import broadcast_shape
 from litejit.ops.elementwise import Binary, Unary, require_scales, require_symmetric
+from litejit.ops.floats import largest
 from litejit.types import BF16, F16, F32, I8, I16, U8, Array, DType, TensorType
 
 _mbqm = fixedpoint.multiply_by_quantized_multiplier
@@ -162,6 +163,20 @@ class Tanh(_Sigmoidal):
         if x.dtype.itemsize == 1:
             return lut.apply(node, lambda real: via_float64(np.tanh, real), x)
         return tanh16(self.scaled(node, x, (0, 1)))
+
+
+class Swish(Unary):
+    """y = x * sigmoid(x) of floats: what a LOGISTIC and a MUL are together. In no file."""
+
+    dtypes = (F32,)
+    kernel = "swish"
+
+    def compute(self, node: Node, x: Array) -> Array:
+        """As the two operators would: a product of finite range."""
+        return np.asarray(np.where(x > largest(F32), x.dtype.type(largest(F32)), x * sigmoid(x)))
+
+
+SWISH = Swish()
 
 
 @builtin("HARD_SWISH")

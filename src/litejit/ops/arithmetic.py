@@ -14,7 +14,7 @@ from litejit.model.options import elementwise as options
 from litejit.ops import fixedexp, fixedpoint
 from litejit.ops.base import Lowering, Node, builtin
 from litejit.ops.elementwise import Binary, require_scales, require_symmetric
-from litejit.record import Record
+from litejit.record import Record, replace
 from litejit.types import (
     BF16,
     C64,
@@ -238,6 +238,18 @@ class Mul(Binary):
         )
         multiplier = fixedpoint.quantize_multiplier(self.multiplier(node))
         return finish(node, product, multiplier, low, high)
+
+    def joined(self, node: Node, producer: Node) -> Node | None:
+        """x * LOGISTIC(x) of floats is one function."""
+        from litejit.ops.activation import SWISH
+
+        x = producer.input(0)
+        read = [t.index for t in node.inputs if t is not None]
+        plain = x.dtype == F32 and not int(node.options.activation)
+        if producer.name != "LOGISTIC" or not plain or x.index not in read:
+            return None
+        joined: Node = replace(node, op=SWISH, name="SWISH", options=None, inputs=(x,))
+        return joined
 
     def lower(self, node: Node, steps: Lowering) -> None:
         """Exact vector kernels for 8-bit products too."""

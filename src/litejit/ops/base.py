@@ -278,6 +278,13 @@ class Op:
         """
         return False
 
+    def joined(self, node: Node, producer: Node) -> Node | None:
+        """One node for `producer`, whose only result only `node` reads, and `node`; None: none.
+
+        It is asked where both read the same tensor. The node that is returned has node's output.
+        """
+        return None
+
     def fuses_before(self, node: Node, producer: Node) -> bool:
         """May `producer`, whose output is read by node's input 0 only, become part of it?"""
         return False

@@ -26,7 +26,7 @@ Multiplier = tuple[int, int]
 
 # estimated time of one element on one thread, where it is more than moving it
 _COST_NS = {
-    "exp": 0.25, "log": 0.35, "tanh": 0.4, "logistic": 0.35, "elu": 0.3, "gelu": 0.6,
+    "exp": 0.25, "log": 0.35, "tanh": 0.4, "logistic": 0.35, "swish": 0.35, "elu": 0.3, "gelu": 0.6,
     "gelu_tanh": 0.5, "rsqrt": 0.3, "sqrt": 0.2, "sin": 0.9, "cos": 0.9, "power": 2.0, "div": 0.15,
 }  # fmt: skip
 

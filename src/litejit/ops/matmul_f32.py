@@ -39,6 +39,7 @@ _FOLLOWERS: dict[str, Epilogue] = {
     "RELU_0_TO_1": ("relu_0_to_1",),
     "HARD_SWISH": ("hard_swish",),
     "LOGISTIC": ("logistic",),
+    "SWISH": ("swish",),
     "TANH": ("tanh",),
     "ELU": ("elu",),
 }  # operators of one input that can run on the sums
