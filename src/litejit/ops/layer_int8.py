@@ -163,8 +163,7 @@ class Layer:
         block = epilogues.common_constants(lanes, *self.fused.limits, self.fused.add)
         weights = self.numbers.weights
         factor = weights.offset - weights.zero if weights.parts == "sums" else 0
-        block[_SUM_FACTOR : _SUM_FACTOR + 4] = np.array([factor], np.int32).view(np.uint8)
-        return block
+        return with_sum_factor(block, factor)
 
     def channel_constants(self, order: Array, sums: Array) -> Array:
         """Biases and rescaling for the channels `order`; `sums` are sums of meant weights."""
@@ -180,6 +179,12 @@ class Layer:
         x = self.numbers.input
         make: Callable[[], Array] = lambda: np.full(size, x.zero_point, x.dtype.numpy)  # noqa: E731
         return self.steps.constant(f"padding {size}", make)
+
+
+def with_sum_factor(block: Array, factor: int) -> Array:
+    """Shared constants of an epilogue with what sums of activations are multiplied by."""
+    block[_SUM_FACTOR : _SUM_FACTOR + 4] = np.array([factor], np.int32).view(np.uint8)
+    return block
 
 
 class Fused(Record):

@@ -448,6 +448,10 @@ class BatchMatMul(Op):
             from litejit.ops import conv_f32
 
             conv_f32.lower_batch_matmul(node, steps)
+        elif node.core.input(1).dtype == I8 and node.core.input(0).dtype != I16:
+            from litejit.ops import batch_matmul_int8
+
+            batch_matmul_int8.lower(node, steps)
 
 
 def _extended(tensor: TensorType, rank: int) -> tuple[int, ...]:

@@ -225,7 +225,7 @@ def lower_batch_matmul(node: Node, steps: Lowering) -> None:
     adj_x, adj_y = core.options.adj_x, core.options.adj_y
     m, n = result.dims[-2:]
     k = x.dims[-2] if adj_x else x.dims[-1]
-    plan = _batches(x.dims[:-2], y.dims[:-2], result.dims[:-2])
+    plan = batches_of(x.dims[:-2], y.dims[:-2], result.dims[:-2])
     if plan is None:
         return
     out = sums_of(node, steps, None, n)
@@ -254,7 +254,7 @@ def lower_batch_matmul(node: Node, steps: Lowering) -> None:
         )  # fmt: skip
 
 
-def _batches(
+def batches_of(
     x: tuple[int, ...], y: tuple[int, ...], out: tuple[int, ...]
 ) -> tuple[int, int, int, list[tuple[int, int]]] | None:
     """(matrices a call, steps of x and y from one to the next, first matrices of every call).

@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from litejit.codegen.isa import Isa
+from litejit.codegen.lang import i32
 from litejit.kernels import packing_int8 as packing
 from litejit.kernels.conv_int8 import ConvSpec
 from litejit.kernels.sliding_int8 import SlidingSpec, table_bytes
@@ -92,20 +94,31 @@ def _tile(layer: Layer, product: Product, channels: int) -> tuple[int, int, int]
     """(rows, vectors, chains) of the cheapest tile."""
     if layer.chains > 1:
         return (1 if product.rows == 1 else 2), 1, layer.chains
-    registers, sums = layer.isa.registers, layer.numbers.weights.parts == "sums"
-    needed = -(-channels // layer.lanes)
-    if product.rows == 1 and product.window is None:
+    sums = layer.numbers.weights.parts == "sums"
+    if product.window is not None and product.rows == 1:
+        return (*_cheapest(layer.isa, 1, channels, sums=sums), 1)
+    return tile_of(layer.isa, product.rows, channels, sums=sums)
+
+
+def tile_of(isa: Isa, rows: int, channels: int, *, sums: bool) -> tuple[int, int, int]:
+    """(rows, vectors, chains) of the cheapest tile for a plain product."""
+    needed = -(-channels // isa.lanes(i32))
+    if rows == 1:
         if needed % 4 == 0 or needed >= 16:
             return 1, 4, 2
         return (1, 2, 4) if needed > 1 else (1, 1, 8)
-    tiles = (_SUM_TILES if sums else _TILES)[registers]
+    return (*_cheapest(isa, rows, channels, sums=sums), 1)
+
+
+def _cheapest(isa: Isa, rows: int, channels: int, *, sums: bool) -> tuple[int, int]:
+    needed = -(-channels // isa.lanes(i32))
 
     def cost(tile: tuple[int, int, float]) -> float:
-        rows, vectors, factor = tile
-        return -(-product.rows // rows) * rows * -(-needed // vectors) * vectors * factor
+        height, vectors, factor = tile
+        return -(-rows // height) * height * -(-needed // vectors) * vectors * factor
 
-    rows, vectors, _ = min(tiles, key=cost)
-    return rows, vectors, 1
+    height, vectors, _ = min((_SUM_TILES if sums else _TILES)[isa.registers], key=cost)
+    return height, vectors
 
 
 def multiply(layer: Layer, product: Product) -> None:
@@ -252,9 +265,16 @@ def _ones(depth: int, full: int) -> Array:
 
 def _cost_ns(layer: Layer, rows: int, channels: int, depth: int) -> float:
     """About what the products and the rescaling take on one thread."""
-    width = layer.lanes / 16
-    rate = width * (480 if layer.isa.dot else 60)
     wide = 1.0 if layer.numbers.form.startswith("u64") else 4.0
+    return product_ns(layer.isa, rows, channels, depth, wide=wide)
+
+
+def product_ns(
+    isa: Isa, rows: int, channels: int, depth: int, *, wide: float = 1.0
+) -> float:  # fmt: skip
+    """About what a product takes on one thread; `wide`: instructions of the rescaling over 16."""
+    width = isa.lanes(i32) / 16
+    rate = width * (480 if isa.dot else 60)
     read = channels * depth / WEIGHT_BYTES_PER_NS
     return CALL_NS + max(rows * channels * (depth / rate + wide / (16 * width)), read)
 
