@@ -32,6 +32,17 @@ CASES = {
     "lstm int8 tiny multipliers": lambda: recurrent.integer_lstm(gain=1e-3, n_cell=16),
     "rnn": lambda: recurrent.rnn("UNIDIRECTIONAL_SEQUENCE_RNN", units=33),
     "rnn sign": lambda: recurrent.rnn("RNN", activation=Activation.SIGN_BIT),
+    "rnn both ways": lambda: recurrent.rnn(
+        "BIDIRECTIONAL_SEQUENCE_RNN", units=17, merge=True, aux="weights"
+    ),
+    "rnn hybrid": lambda: recurrent.rnn("UNIDIRECTIONAL_SEQUENCE_RNN", units=21, weights="i8"),
+    "lstm hybrid": lambda: recurrent.lstm(MANY, weights="i8", n_cell=21, n_in=70),
+    "lstm hybrid asymmetric": lambda: recurrent.lstm(
+        MANY, weights="u8", n_cell=13, asymmetric=True, peephole=True, projection="bias", n_out=7
+    ),
+    "lstm hybrid both ways": lambda: recurrent.bidirectional_lstm(
+        weights="i8", asymmetric=True, aux="weights", n_aux=3, cifg=True
+    ),
     "svdf": lambda: recurrent.svdf(units=19, rank=2, times=5),
     "svdf int16": lambda: recurrent.svdf(weights="integer", units=20, rank=3, times=9, n_in=33),
     "svdf int8": lambda: recurrent.svdf(weights="integer", units=5, rank=1, times=1, state=I8),

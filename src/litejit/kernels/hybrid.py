@@ -34,7 +34,7 @@ _INFINITY_BITS = 0x7F800000
 _NAN = float("nan")
 
 
-class _Quantizer:
+class Quantizer:
     """Ranges, scales and bytes, inside a kernel."""
 
     def __init__(self, fn: Function, isa: Isa, *, symmetric: bool) -> None:
@@ -141,7 +141,7 @@ class QuantizeRowsSpec(KernelSpec):
         """Two passes over every row."""
         fn = Function(name, isa, x=Ptr(f32), q=Ptr(i8), parameters=Ptr(i8), depth=i64)
         x, q, parameters, depth = fn.args
-        tool = _Quantizer(fn, isa, symmetric=self.symmetric)
+        tool = Quantizer(fn, isa, symmetric=self.symmetric)
         with fn.loop(fn.end, start=fn.begin) as row:
             at = x + row * depth
             made = tool.parameters(tool.extremes(at, depth))
@@ -159,7 +159,7 @@ class RangeSpec(KernelSpec):
         """One pass."""
         fn = Function(name, isa, x=Ptr(f32), partials=Ptr(f32), count=i64, block=i64)
         x, partials, count, block = fn.args
-        tool = _Quantizer(fn, isa, symmetric=self.symmetric)
+        tool = Quantizer(fn, isa, symmetric=self.symmetric)
         with fn.loop(fn.end, start=fn.begin) as item:
             start = item * block
             low, high, bits = tool.extremes(x + start, fn.minimum(block, count - start))
@@ -184,7 +184,7 @@ class QuantizeImageSpec(KernelSpec):
             padding=Ptr(i8), count=i64, block=i64, pieces=i64, padded=i64,
         )  # fmt: skip
         x, partials, q, parameters, padding, count, block, pieces, padded = fn.args
-        tool = _Quantizer(fn, isa, symmetric=self.symmetric)
+        tool = Quantizer(fn, isa, symmetric=self.symmetric)
         found = [fn.const(0.0, f32), fn.const(0.0, f32), fn.const(0, i32)]
         with fn.loop(pieces, carry=found) as piece:
             at = partials + piece * (PARTIAL_BYTES // 4)

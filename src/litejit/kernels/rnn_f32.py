@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from litejit.codegen import math as functions
-from litejit.codegen.lang import Function, Pointer, Ptr, Value, f32, i32, i64
+from litejit.codegen.lang import Function, Pointer, Ptr, Value, f32, i8, i32, i64
 from litejit.kernels.base import KernelSpec
+from litejit.kernels.hybrid import Quantizer
+from litejit.kernels.rnn_int8 import dots
 from litejit.types import Array
 
 if TYPE_CHECKING:
@@ -70,15 +72,44 @@ def copy_floats(fn: Function, source: Pointer, target: Pointer, count: Value) ->
         target.store(whole, value, mask=fn.first(count - whole, lanes))
 
 
+class Source:
+    """A row that is multiplied by packed weights: floats, or the bytes that it became."""
+
+    def __init__(self, row: Pointer, weights: str, depth: str, number: int) -> None:
+        self.row, self.weights, self.depth, self.number = row, weights, depth, number
+        self.scale: Value | None = None
+        self.zero: Value | None = None
+
+    def quantize(self, fn: Function, kind: str, count: Value, at: Pointer) -> Pointer:
+        """Make bytes of the row at `at`; returns what lies behind them."""
+        tool = Quantizer(fn, fn.isa, symmetric=kind == "symmetric")
+        made = tool.parameters(tool.extremes(self.row, count))
+        tool.quantize(self.row, at, count, made)
+        self.row, self.scale = at, made[0]
+        self.zero = made[2].to(i32) + tool.moved
+        return at + _whole_lines(count)
+
+
+def _whole_lines(count: Value) -> Value:
+    """Bytes of whole cache lines."""
+    return (count + 63) / 64 * 64
+
+
 class RecurrentF32(KernelSpec):
     """An LSTM (gates 4, or 3 without input gate) or a simple layer (gates 1) of floats.
+
+    `hybrid` ("symmetric", "asymmetric"): weights are int8, packed by `pack_gates`, and rows
+    become int8 before they meet them. `sums` then holds the weights' row sums (int32, packed by
+    `pack_vectors`, of x, state, aux), `scales` their scales ([x, state, aux] a gate each, then
+    the projection's), `projection_sums` those of the projection.
 
     Arguments: x, aux, y, h, c, weights, aux_weights, recurrent, bias, peephole (packed by
     `pack_gates_f32` and `pack_vectors`), projection, projection_bias, scratch, then numbers:
     stride (bytes of a thread's scratch), steps, panels, cells, outputs, depth_x, depth_aux,
     strides in floats: x_step, x_batch, aux_step, aux_batch, y_step, y_batch; then floats:
     cell_clip, proj_clip (0: none). A work item is a batch. Steps may go backwards. What a flag
-    turns off is not read. `scratch` holds `cells` floats where there is a projection.
+    turns off is not read. `scratch` holds `cells` floats, then bytes of x, state, aux and the
+    cells, each in whole cache lines.
     """
 
     vectors: int
@@ -87,10 +118,11 @@ class RecurrentF32(KernelSpec):
     aux: bool = False
     peephole: bool = False
     projection: int = 0  # registers of outputs in a panel; 0: none
+    hybrid: str = ""
 
     _POINTERS = (
         "x", "aux", "y", "h", "c", "weights", "aux_weights", "recurrent", "bias", "peephole",
-        "projection", "projection_bias", "scratch",
+        "projection", "projection_bias", "scratch", "sums", "scales", "projection_sums",
     )  # fmt: skip
     _NUMBERS = (
         "stride", "steps", "panels", "cells", "outputs", "depth_x", "depth_aux", "x_step",
@@ -114,24 +146,30 @@ class RecurrentF32(KernelSpec):
                 target = p["y"] + (batch * n["y_batch"] + t * n["y_step"])
                 before = (t > 0).choose_pointer(target + (-n["y_step"]), state)
                 at = batch * n["x_batch"] + t * n["x_step"]
-                sources = [(p["x"] + at, "weights", "depth_x")]
+                sources = [Source(p["x"] + at, "weights", "depth_x", 0)]
                 if self.aux:
                     at = batch * n["aux_batch"] + t * n["aux_step"]
-                    sources.append((p["aux"] + at, "aux_weights", "depth_aux"))
-                sources.append((before, "recurrent", "outputs"))
+                    sources.append(Source(p["aux"] + at, "aux_weights", "depth_aux", 2))
+                sources.append(Source(before, "recurrent", "outputs", 1))
+                free = own.cast(i8) + _whole_lines(n["cells"] * 4)
+                for source in sources if self.hybrid else ():
+                    free = source.quantize(fn, self.hybrid, n[source.depth], free)
                 made = own if self.projection else target
                 with fn.loop(n["panels"]) as panel:
                     sums = self._sums(fn, p, n, sources, panel)
                     self._cells(fn, sums, p, n, batch, panel, made, cell_clip)
                 if self.projection:
-                    self._project(fn, p, n, own, target, proj_clip)
+                    hidden = Source(own, "projection", "cells", 3)
+                    if self.hybrid:
+                        hidden.quantize(fn, self.hybrid, n["cells"], free)
+                    self._project(fn, p, n, hidden, target, proj_clip)
             last = p["y"] + (batch * n["y_batch"] + (n["steps"] - 1) * n["y_step"])
             copy_floats(fn, last, state, n["outputs"])
         return fn.ir()
 
     def _sums(
         self, fn: Function, p: dict[str, Pointer], n: dict[str, Value],
-        sources: list[tuple[Pointer, str, str]], panel: Value,
+        sources: list[Source], panel: Value,
     ) -> list[Value]:  # fmt: skip
         lanes = fn.isa.lanes(f32)
         count = self.gates * self.vectors
@@ -139,10 +177,31 @@ class RecurrentF32(KernelSpec):
         sums = [
             p["bias"].load(at + j * lanes, lanes=lanes, align=4 * lanes) for j in range(count)
         ]
-        for source, weights, depth in sources:
-            packed = p[weights] + panel * n[depth] * (count * lanes)
-            sums = products(fn, source, packed, n[depth], sums)
+        for source in sources:
+            block = n["panels"] * source.number + panel
+            rows = p["sums"].cast(i32) + block * (count * lanes)
+            scales = p["scales"] + source.number * self.gates
+            sums = self._add(fn, source, p, n, panel, rows, scales, self.vectors, sums)
         return sums
+
+    def _add(
+        self, fn: Function, source: Source, p: dict[str, Pointer], n: dict[str, Value],
+        panel: Value, rows: Pointer, scales: Pointer, vectors: int, sums: list[Value],
+    ) -> list[Value]:  # fmt: skip
+        """Sums of a panel with the products of a source; every `vectors` of them have a scale."""
+        lanes, count, depth = fn.isa.lanes(f32), len(sums), n[source.depth]
+        if source.scale is None or source.zero is None:
+            packed = p[source.weights] + panel * depth * (count * lanes)
+            return products(fn, source.row, packed, depth, sums)
+        groups = (depth + 3) / 4
+        packed = p[source.weights].cast(i8) + panel * groups * (4 * count * lanes)
+        none = [fn.const(0, i32 * lanes)] * count
+        zero, result = source.zero.splat(lanes), []
+        for j, raw in enumerate(dots(fn, source.row, packed, groups, none, moved=True)):
+            row = rows.load(j * lanes, lanes=lanes, align=4 * lanes)
+            factor = (source.scale * scales.load(j // vectors)).splat(lanes)
+            result.append(sums[j] + (raw - row * zero).to(f32) * factor)
+        return result
 
     def _cells(
         self, fn: Function, sums: list[Value], p: dict[str, Pointer], n: dict[str, Value],
@@ -178,7 +237,7 @@ class RecurrentF32(KernelSpec):
             made.store(first + v * lanes, o * activate(new, self.activation), mask=mask)
 
     def _project(
-        self, fn: Function, p: dict[str, Pointer], n: dict[str, Value], hidden: Pointer,
+        self, fn: Function, p: dict[str, Pointer], n: dict[str, Value], hidden: Source,
         target: Pointer, clip: Value,
     ) -> None:  # fmt: skip
         lanes, count = fn.isa.lanes(f32), self.projection
@@ -188,8 +247,10 @@ class RecurrentF32(KernelSpec):
             starts = [
                 bias.load(first + j * lanes, lanes=lanes, align=4 * lanes) for j in range(count)
             ]
-            packed = p["projection"] + first * n["cells"]
-            for j, sums in enumerate(products(fn, hidden, packed, n["cells"], starts)):
+            rows = p["projection_sums"].cast(i32) + first
+            scales = p["scales"] + 3 * self.gates
+            made = self._add(fn, hidden, p, n, first / width, rows, scales, count, starts)
+            for j, sums in enumerate(made):
                 at = first + j * lanes
                 mask = fn.first(n["outputs"] - at, lanes)
                 target.store(at, _clip(sums, clip), mask=mask)

@@ -47,19 +47,21 @@ def pack_vectors(gates: Sequence[Array], lanes: int, vectors: int) -> Array:
 
 
 def dots(
-    fn: Function, x: Pointer, weights: Pointer, groups: Value, starts: Sequence[Value]
-) -> list[Value]:
+    fn: Function, x: Pointer, weights: Pointer, groups: Value, starts: Sequence[Value],
+    *, moved: bool = False,
+) -> list[Value]:  # fmt: skip
     """starts[j] + sums over 4 * groups bytes of x with the j-th register of packed weights.
 
     Where the ISA's activations are unsigned x counts as x + 128: subtract that from `starts`.
+    `moved` says that the 128 are in the bytes already.
     """
     isa, lanes, count = fn.isa, starts[0].type.lanes, len(starts)
     sums = list(starts)
     with fn.loop(groups, carry=sums) as k:
         four = x.cast(i32).load(k, align=1).splat(lanes)
-        a = four.bitcast(i8 * (4 * lanes))
-        if isa.dot_is_unsigned:
-            a = (four ^ -0x7F7F7F80).bitcast(u8 * (4 * lanes))
+        if isa.dot_is_unsigned and not moved:
+            four = four ^ -0x7F7F7F80
+        a = four.bitcast((u8 if isa.dot_is_unsigned else i8) * (4 * lanes))
         for j in range(count):
             b = weights.load((k * count + j) * (4 * lanes), lanes=4 * lanes, align=4 * lanes)
             sums[j] = isa.dot4(fn, sums[j], a, b)

@@ -240,3 +240,12 @@ class BidirectionalSequenceRNN(Op):
             made = [forward.run(x, aux), backward.run(second, aux, forward=False)]
         made = [by_time(y, time_major=major) for y in made]
         return np.concatenate(made, axis=2) if options.merge_outputs else (made[0], made[1])
+
+    def lower(self, node: Node, steps: Lowering) -> None:
+        """One call for each direction; none for what is run again and again."""
+        from litejit.ops.rnn_lower import lower_bidirectional_layer
+
+        major = node.options.time_major
+        sizes = [_sizes(node, first, time_major=major) for first in (1, 5)]
+        if sizes[0].steps and not (major and node.input(1).dtype != F32):
+            lower_bidirectional_layer(node, steps, sizes)

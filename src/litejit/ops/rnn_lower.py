@@ -17,6 +17,7 @@ from litejit.model.options import Activation
 from litejit.ops.base import Lowering, Node, Operand
 from litejit.ops.fixedpoint import wrap32
 from litejit.ops.lstm_cell import CELL, OUTPUT, Cell, Places, Sizes, sizes
+from litejit.record import Record
 from litejit.types import F32, I8, I16, Array
 
 NAMES = {
@@ -44,7 +45,7 @@ class Rows:
 
 
 def _constant(tensors: Sequence[Any]) -> bool:
-    return all(t is None or (t.is_constant and t.dtype == F32) for t in tensors)
+    return all(t is None or t.is_constant for t in tensors)
 
 
 def can_lower_lstm(node: Node, cell: Cell) -> bool:
@@ -66,23 +67,67 @@ def lower_lstm(
     gates = [g for g in range(4) if cell.weights[g] is not None]
     peephole = [_peephole(cell, g, size.cells) for g in gates]
     layer = _Layer(node, steps, size, gates, str(places.first))
-    weights = [cell.weights, cell.recurrent, cell.aux_weights if aux else None]
-    layer.call(
-        states=(steps.inputs[places.output_state], steps.inputs[places.cell_state]),
-        weights=[None if w is None else [w[g].value for g in gates] for w in weights],
-        bias=[cell.bias[g].value for g in gates],
+    projection, bias = cell.projection, cell.projection_bias
+    weights, recurrent, biases = (
+        [four[g] for g in gates] for four in (cell.weights, cell.recurrent, cell.bias)
+    )
+    w = _weights(
+        node, weights, recurrent, biases, [cell.aux_weights[g] for g in gates] if aux else None,
         peephole=peephole if cell.peephole[OUTPUT] is not None else None,
-        projection=None if cell.projection is None else cell.projection.value,
-        projection_bias=None if cell.projection_bias is None else cell.projection_bias.value,
-        x=x, y=y, aux=aux, clips=(node.options.cell_clip, node.options.proj_clip),
+        projection=None if projection is None else projection.value,
+        projection_bias=None if bias is None else bias.value,
+        projection_scale=0.0 if projection is None else projection.scale,
     )  # fmt: skip
+    states = steps.inputs[places.output_state], steps.inputs[places.cell_state]
+    clips = node.options.cell_clip, node.options.proj_clip
+    layer.call(w, states, x=x, y=y, aux=aux, clips=clips)
 
 
 def _peephole(cell: Cell, gate: int, cells: int) -> Array:
     if gate == CELL or cell.peephole[gate] is None:
         return np.zeros(cells, np.float32)
     value: Array = cell.peephole[gate].value
+    if value.dtype != np.float32:
+        value = value.view(np.int8) * np.float32(cell.peephole[gate].scale)
     return value
+
+
+class Weights(Record):
+    """Constants of a direction; lists have one entry a gate. `aux` and what follows may be None.
+
+    `scales` are those of int8 weights: of x, state, aux (0 where there is none), a gate each.
+    `hybrid` is the kernel's.
+    """
+
+    weights: list[Array]
+    recurrent: list[Array]
+    bias: list[Array]
+    aux: list[Array] | None = None
+    peephole: list[Array] | None = None
+    projection: Array | None = None
+    projection_bias: Array | None = None
+    projection_scale: float = 0.0
+    scales: tuple[float, ...] = ()
+    hybrid: str = ""
+
+    __hash__ = object.__hash__
+
+
+def _weights(
+    node: Node, weights: list[Any], recurrent: list[Any], bias: list[Any], aux: list[Any] | None,
+    **more: Any,
+) -> Weights:  # fmt: skip
+    """Of tensors."""
+    hybrid = ""
+    if weights[0].dtype != F32:
+        hybrid = "asymmetric" if node.options.asymmetric_quantize_inputs else "symmetric"
+    scales = [t.scale for t in (*weights, *recurrent, *(aux or ()))]
+    scales += [0.0] * (3 * len(weights) - len(scales))
+    return Weights(
+        weights=[t.value for t in weights], recurrent=[t.value for t in recurrent],
+        bias=[t.value for t in bias], aux=None if aux is None else [t.value for t in aux],
+        scales=tuple(scales), hybrid=hybrid, **more,
+    )  # fmt: skip
 
 
 class _Layer:
@@ -95,8 +140,18 @@ class _Layer:
         self.lanes = steps.isa.lanes(f32)
         self.vectors = panel_vectors(size.cells, self.lanes)
 
-    def matrices(self, name: str, gates: list[Array]) -> Operand:
-        make = partial(pack_gates_f32, gates, self.lanes, self.vectors)
+    def matrices(self, name: str, gates: list[Array], vectors: int) -> Operand:
+        pack = pack_gates_f32 if gates[0].dtype == np.float32 else pack_gates
+        make = partial(pack, gates, self.lanes, vectors)
+        return self.steps.constant(f"{name} {self.name}", make)
+
+    def row_sums(self, name: str, sources: list[list[Array]], vectors: int) -> Operand:
+        """Of int8 weights, source after source."""
+
+        def make() -> Array:
+            sums = [[w.view(np.int8).sum(axis=1, dtype=np.int32) for w in s] for s in sources]
+            return np.concatenate([pack_vectors(s, self.lanes, vectors) for s in sums])
+
         return self.steps.constant(f"{name} {self.name}", make)
 
     def rows(self, name: str, gates: list[Array]) -> Operand:
@@ -104,49 +159,72 @@ class _Layer:
         return self.steps.constant(f"{name} {self.name}", make)
 
     def call(
-        self, *, states: Any, weights: Any, bias: Any, x: Rows, y: Rows, aux: Rows | None = None,
-        peephole: Any = None, projection: Any = None, projection_bias: Any = None,
-        clips: tuple[float, float] = (0.0, 0.0),
+        self, w: Weights, states: tuple[Operand | None, Operand | None], *, x: Rows, y: Rows,
+        aux: Rows | None, clips: tuple[float, float] = (0.0, 0.0),
     ) -> None:  # fmt: skip
         """Ask for the kernel."""
-        size, steps, lanes = self.size, self.steps, self.lanes
-        weights_x, recurrent, weights_aux = weights
-        packed = self.matrices("weights", weights_x), self.matrices("recurrent", recurrent)
-        outputs = panel_vectors(size.outputs, lanes) if projection is not None else 0
+        size, lanes = self.size, self.lanes
+        outputs = panel_vectors(size.outputs, lanes) if w.projection is not None else 0
         spec = RecurrentF32(
             self.vectors, len(self.gates), NAMES[self.node.options.activation], aux is not None,
-            peephole is not None, outputs,
+            w.peephole is not None, outputs, w.hybrid,
         )  # fmt: skip
         h, c = states
         assert h is not None
-        anything: Operand = h
-        matrix = vector = scratch = anything
-        if projection is not None:
-            make = partial(pack_gates_f32, [projection], lanes, outputs)
-            matrix = steps.constant(f"projection {self.name}", make)
-            missing = projection_bias is None
-            value = np.zeros(size.outputs, np.float32) if missing else projection_bias
-            make = partial(pack_vectors, [value], lanes, outputs)
-            vector = steps.constant(f"projection bias {self.name}", make)
-            scratch = steps.scratch(self.stride)
-        eyes = anything if peephole is None else self.rows("peephole", peephole)
+        cells = h if c is None else c
         extra = aux if aux is not None else x
+        stride = self.stride(extra_depth=0 if aux is None else aux.width)
+        scratch = self.steps.scratch(stride) if w.hybrid or outputs else h
         macs = len(self.gates) * size.cells * (size.inputs + size.outputs)
-        steps.call(
-            spec, x.at, extra.at, y.at, h, c if c is not None else anything, packed[0],
-            self.matrices("aux", weights_aux) if weights_aux else anything, packed[1],
-            self.rows("bias", bias), eyes, matrix, vector,
-            scratch, -(-self.stride // 64) * 64, size.steps,
-            -(-size.cells // (lanes * self.vectors)), size.cells, size.outputs, x.width,
-            extra.width, x.step, x.batch, extra.step, extra.batch, y.step, y.batch,
+        self.steps.call(
+            spec, x.at, extra.at, y.at, h, cells, *self._gate_constants(w, h),
+            *self._projection(w, outputs, h), scratch, *self._hybrid(w, outputs, h), stride,
+            size.steps, -(-size.cells // (lanes * self.vectors)), size.cells, size.outputs,
+            x.width, extra.width, x.step, x.batch, extra.step, extra.batch, y.step, y.batch,
             *(float(clip) for clip in clips), items=size.batch,
             cost_ns=size.batch * size.steps * (macs * _NS_PER_MAC + size.cells * _NS_PER_CELL),
         )  # fmt: skip
 
-    @property
-    def stride(self) -> int:
-        """Bytes of scratch of one thread."""
-        return 4 * self.size.cells + 64
+    def _gate_constants(self, w: Weights, nothing: Operand) -> list[Operand]:
+        """Weights of x, aux and the state, biases, peepholes."""
+        vectors = self.vectors
+        return [
+            self.matrices("weights", w.weights, vectors),
+            nothing if w.aux is None else self.matrices("aux", w.aux, vectors),
+            self.matrices("recurrent", w.recurrent, vectors),
+            self.rows("bias", w.bias),
+            nothing if w.peephole is None else self.rows("peephole", w.peephole),
+        ]
+
+    def _projection(self, w: Weights, vectors: int, nothing: Operand) -> list[Operand]:
+        """Its weights and bias."""
+        if w.projection is None:
+            return [nothing, nothing]
+        zeros = np.zeros(self.size.outputs, np.float32)
+        bias = zeros if w.projection_bias is None else w.projection_bias
+        make = partial(pack_vectors, [bias], self.lanes, vectors)
+        return [
+            self.matrices("projection", [w.projection], vectors),
+            self.steps.constant(f"projection bias {self.name}", make),
+        ]
+
+    def _hybrid(self, w: Weights, vectors: int, nothing: Operand) -> list[Operand]:
+        """Row sums, scales, and the projection's row sums."""
+        if not w.hybrid:
+            return [nothing] * 3
+        sources = [w.weights, w.recurrent, *([] if w.aux is None else [w.aux])]
+        scales = np.array([*w.scales, w.projection_scale], np.float32)
+        last = nothing
+        if w.projection is not None:
+            last = self.row_sums("projection sums", [[w.projection]], vectors)
+        sums = self.row_sums("sums", sources, self.vectors)
+        return [sums, self.steps.constant(f"scales {self.name}", lambda: scales), last]
+
+    def stride(self, *, extra_depth: int) -> int:
+        """Bytes of scratch of one thread: floats of the cells, bytes of all rows."""
+        size = self.size
+        widths = 4 * size.cells, size.inputs, size.outputs, extra_depth, size.cells
+        return sum(-(-width // 64) * 64 for width in widths) + 64
 
 
 def lower_layer(
@@ -159,12 +237,33 @@ def lower_layer(
     if not _constant(tensors) or node.options.activation not in NAMES:
         return
     layer = _Layer(node, steps, size, [0], str(first))
-    extra = None if aux is None else [aux_weights.value]
-    layer.call(
-        states=(steps.inputs[first + 3], None),
-        weights=[[weights.value], [recurrent.value], extra], bias=[bias.value],
-        x=x, y=y, aux=aux,
-    )  # fmt: skip
+    w = _weights(node, [weights], [recurrent], [bias], None if aux is None else [aux_weights])
+    layer.call(w, (steps.inputs[first + 3], None), x=x, y=y, aux=aux)
+
+
+def lower_bidirectional_layer(node: Node, steps: Lowering, both: list[Sizes]) -> None:
+    """Two calls, of which each writes its part of the output."""
+    major, merged = node.options.time_major, node.options.merge_outputs
+    source, aux = steps.inputs[0], steps.inputs[9]
+    constants = [node.optional(i) for i in (1, 2, 3, 5, 6, 7, 10, 11)]
+    if not _constant(constants) or node.options.activation not in NAMES or source is None:
+        return
+    pitch = sum(size.cells for size in both) if merged else 0
+    for number, size in enumerate(both):
+        x, extra, weights = source, None, node.optional(10 + number)
+        if aux is not None and weights is not None:
+            width = weights.dims[1]
+            extra = Rows(aux, size, width, time_major=major, forward=not number)
+        elif aux is not None and number and major:
+            x = aux
+        out = steps.outputs[0 if merged else number]
+        if merged and number:
+            out = out.at(4 * both[0].cells)
+        lower_layer(
+            node, steps, 5 if number else 1, size, aux=extra, aux_weights=weights,
+            x=Rows(x, size, size.inputs, time_major=major, forward=not number),
+            y=Rows(out, size, size.cells, time_major=major, forward=not number, pitch=pitch),
+        )  # fmt: skip
 
 
 def lower_svdf(node: Node, steps: Lowering, made: Any) -> None:
