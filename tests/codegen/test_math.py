@@ -77,7 +77,7 @@ UNARY: dict[str, tuple[Callable[[Any], Any], float, float, float]] = {
     "expm1": (np.expm1, -40, 95, 4e-7),
     "elu": (lambda x: np.where(x < 0, np.expm1(x), x), -40, 95, 4e-7),
     "logistic": (lambda x: np.where(x < 0, np.exp(x), 1) / (1 + np.exp(-abs(x))), -110, 95, 4e-7),
-    "swish": (lambda x: np.minimum(x / (1 + np.exp(-x)), 3.4028234663852886e38), -86, 95, 4e-7),
+    "swish": (lambda x: np.minimum(x / (1 + np.exp(-x)), 3.4028234663852886e38), -110, 95, 6e-6),
     "tanh": (np.tanh, -12, 12, 5e-7),
     "log": (np.log, -5, 3e38, 2e-7),
     "rsqrt": (lambda x: 1 / np.sqrt(x), -5, 3e38, 2e-7),
