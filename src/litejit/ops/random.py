@@ -21,7 +21,7 @@ from litejit.ops.counters import (
 )
 from litejit.ops.indexing import made, shape_from
 from litejit.ops.resource import session_of
-from litejit.types import F32, I32, I64, U32, U64, Array, TensorType
+from litejit.types import F32, I32, I64, U32, U64, Array, DType, TensorType
 
 MOST = 1 << 31  # elements that an operator may make
 
@@ -40,7 +40,7 @@ def _int32(seed: int) -> int:
     return (seed + (1 << 31)) % (1 << 32) - (1 << 31)
 
 
-class _Generating(Op):
+class Generating(Op):
     """Draws from Philox; where a generator stands is kept between runs, until it is prepared.
 
     Two seeds of 0 stand for seeds that nobody can guess.
@@ -75,7 +75,7 @@ def _wanted(node: Node) -> TensorType:
     return shape
 
 
-class _Filling(_Generating):
+class _Filling(Generating):
     """y of the shape that input 0 holds, float32."""
 
     def infer(self, node: Node) -> Types:
@@ -118,7 +118,7 @@ class RandomStandardNormal(_Filling):
 
 
 @builtin("MULTINOMIAL")
-class Multinomial(_Generating):
+class Multinomial(Generating):
     """y[b, k] = class drawn with probability proportional to e^logits[b]: int32 or int64.
 
     Infinite and NaN logits are never drawn. Every run takes blocks for 256 times as many draws
@@ -126,10 +126,11 @@ class Multinomial(_Generating):
     """
 
     arity = (2, 2)
+    logit_types: tuple[DType, ...] = (F32,)
 
     def infer(self, node: Node) -> Types:
         logits, count, y = node.input(0), node.input(1), node.output(0)
-        node.require_dtype(logits, (F32,), "logits")
+        node.require_dtype(logits, self.logit_types, "logits")
         node.require_dtype(count, (I32,), "number of samples")
         node.require_dtype(y, (I32, I64), "output")
         node.require(logits.rank == 2, f"logits must be a matrix, got shape {logits.dims}")
@@ -154,7 +155,7 @@ class Multinomial(_Generating):
         result = np.empty((batch, samples), node.output(0).dtype.numpy)
         for row, place, out in zip(logits, places, result, strict=True):
             finite = np.isfinite(row)
-            top = np.max(row, where=finite, initial=np.finfo(np.float32).min)
+            top = np.max(row, where=finite, initial=np.finfo(logits.dtype).min)
             odds = np.where(finite, np.exp(row.astype(np.float64) - float(top)), 0.0)
             total = np.add.accumulate(odds)
             out[:] = np.searchsorted(total, place * total[-1], side="right")

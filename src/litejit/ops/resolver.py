@@ -49,7 +49,26 @@ FAMILIES: dict[str, str] = {
     " HASHTABLE_IMPORT HASHTABLE_SIZE",
 }  # module of this package -> the operators that it registers
 
-_MODULES = {name: module for module, names in FAMILIES.items() for name in names.split()}
+CUSTOM_FAMILIES: dict[str, str] = {
+    "custom.detection": "TFLite_Detection_PostProcess",
+    "custom.audio": "AudioSpectrogram Mfcc",
+    "custom.plain": "NumericVerify aeq.hadamard_rotation Sign Atan2 Table Roll"
+    " BroadcastGradientArgs UnidirectionalSequenceGru HashTableV2 LookupTableFindV2"
+    " LookupTableImportV2 LookupTableSizeV2",
+    "custom.windows": "AvgPool3D MaxPool3D MaxPoolWithArgmax MaxUnpooling2D DenseImageWarp",
+    "custom.random": "RandomUniform RandomUniformInt RandomStandardNormal Multinomial",
+    "custom.tensor_list": "TensorListReserve TensorListFromTensor TensorListSetItem"
+    " TensorListPushBack TensorListGetItem TensorListPopBack TensorListLength"
+    " TensorListElementShape TensorListStack VariantZerosLike VariantAddN",
+    "fft": "IRFFT2D",
+}  # the same for the custom operators that come with litejit
+
+_MODULES = {
+    name: module
+    for families in (FAMILIES, CUSTOM_FAMILIES)
+    for module, names in families.items()
+    for name in names.split()
+}
 
 
 Operator: TypeAlias = "str | int"
@@ -65,6 +84,7 @@ class OpResolver:
     """
 
     compiled: ClassVar[bool] = True
+    has_additions: bool = True  # may a builtin operator's meaning be another than litejit's?
 
     def find_builtin(self, name: str, version: int) -> Op | None:
         """The Op of a builtin operator, or None where this resolver has none."""
@@ -188,6 +208,11 @@ class MutableOpResolver(OpResolver):
 
 class BuiltinOpResolver(MutableOpResolver):
     """Every operator that litejit has, and those added: an added one replaces litejit's own."""
+
+    @property
+    def has_additions(self) -> bool:  # type: ignore[override]
+        """True where a builtin operator may have been replaced."""
+        return bool(self._builtins or self._chained) or type(self) is not BuiltinOpResolver
 
     def find_builtin(self, name: str, version: int) -> Op | None:
         """The Op of a builtin operator; its family is imported now."""
