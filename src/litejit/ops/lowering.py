@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from litejit.codegen.lang import i32
 from litejit.errors import InvokeError
 from litejit.kernels import arithmetic_int8 as bytes_
 from litejit.kernels import elementwise as kernels
 from litejit.kernels import requantize
+from litejit.kernels.rescale import LARGEST, RescaleSpec
 from litejit.kernels.walk import TYPES, WalkSpec
 from litejit.ops import fixedpoint
 from litejit.ops.arithmetic import Terms
@@ -156,8 +158,11 @@ def cast(node: Node, steps: Lowering) -> None:
 def quantize(node: Node, steps: Lowering) -> None:
     """float32 with one scale, and bytes to bytes."""
     x, y = node.input(0), node.output(0)
-    if x.dtype != F32:
+    if x.dtype in (I8, U8) and y.dtype in (I8, U8):
         unary(node, steps, "", ())
+        return
+    if x.dtype != F32:
+        rescale(node, steps)
         return
     if y.quantization is None or y.quantization.per_channel:
         return
@@ -167,6 +172,32 @@ def quantize(node: Node, steps: Lowering) -> None:
     _call(
         node, steps, lambda rank, moves: kernels.QuantizeSpec(rank, moves, y.dtype),
         (float(y.scale), *(float(number) for number in numbers), zero), cost_ns=0.15,
+    )  # fmt: skip
+
+
+def rescale(node: Node, steps: Lowering) -> None:
+    """Integers to integers where one side is wider than a byte."""
+    x, y = node.input(0), node.output(0)
+    ratio = x.scale / y.scale
+    reach = (1 << (x.dtype.bits - 1)) + abs(x.zero_point)
+    if y.size == 0 or (y.dtype == I32 and reach * ratio + abs(y.zero_point) >= LARGEST):
+        return
+    m, shift = fixedpoint.quantize_multiplier(ratio)
+    lanes = steps.isa.lanes(i32)
+    form = _form((m, shift), y.zero_point, min(2 * reach, (1 << 31) - 1))
+
+    def constants() -> Array:
+        pair = np.repeat(m, lanes), np.repeat(shift, lanes)
+        return requantize.constants(form, lanes, *pair, y.zero_point)
+
+    added = (requantize.input_offset(form) - x.zero_point + (1 << 31)) % (1 << 32) - (1 << 31)
+    kinds = [("u" if t.dtype == U8 else "i", t.dtype.bits) for t in (x, y)]
+    source = steps.inputs[0]
+    assert source is not None
+    steps.call(
+        RescaleSpec(kinds[0], kinds[1], form), source, steps.outputs[0],
+        steps.constant(f"rescale {form}", constants), added,
+        items=x.size, cost_ns=x.size * 0.2, grain=GRAIN,
     )  # fmt: skip
 
 
