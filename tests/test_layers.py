@@ -18,7 +18,7 @@ LAYERS = [
     {"engine"},
     {
         "details", "interpreter", "signature", "tensor_values", "opening", "metrics", "delegate",
-        "native", "native_structs", "predictor", "interpreter_api", "cpp_api", "buffers",
+        "native", "native_structs", "predictor", "interpreter_api", "cpp_api", "cpp_model", "selection",
         "micro", "cli", "__main__", "",
     },
 ]

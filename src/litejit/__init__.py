@@ -22,6 +22,14 @@ from litejit.signature import SignatureRunner
 
 if TYPE_CHECKING:
     from litejit import native
+    from litejit.cpp_api import (
+        CppInterpreter,
+        FlatBufferModel,
+        InterpreterBuilder,
+        InterpreterOptions,
+        Model,
+        Status,
+    )
     from litejit.ops.custom.api import Context, CustomNode, CustomOp, CustomTensor
     from litejit.ops.custom.decorator import FunctionOp, custom_op
 
@@ -32,21 +40,27 @@ __all__ = [
     "BuiltinRefOpResolver",
     "CodegenError",
     "Context",
+    "CppInterpreter",
     "CustomNode",
     "CustomOp",
     "CustomTensor",
     "Delegate",
+    "FlatBufferModel",
     "FunctionOp",
     "Interpreter",
+    "InterpreterBuilder",
+    "InterpreterOptions",
     "InterpreterWithCustomOps",
     "InvokeError",
     "LitejitError",
+    "Model",
     "ModelError",
     "MutableOpResolver",
     "OpResolver",
     "OpResolverType",
     "PrepareError",
     "SignatureRunner",
+    "Status",
     "custom_op",
     "load_delegate",
     "native",
@@ -54,10 +68,16 @@ __all__ = [
 
 _LAZY = {
     "Context": "ops.custom.api",
+    "CppInterpreter": "cpp_api",
     "CustomNode": "ops.custom.api",
     "CustomOp": "ops.custom.api",
     "CustomTensor": "ops.custom.api",
+    "FlatBufferModel": "cpp_api",
     "FunctionOp": "ops.custom.decorator",
+    "InterpreterBuilder": "cpp_api",
+    "InterpreterOptions": "cpp_api",
+    "Model": "cpp_api",
+    "Status": "cpp_api",
     "custom_op": "ops.custom.decorator",
     "native": "",
 }  # imported when first asked for: most programs need none of them

@@ -8,8 +8,11 @@ from importlib import import_module
 import click
 
 COMMANDS = {
+    "arena": "tell how much memory TFLM needs for a model on a microcontroller",
     "bench": "time a model, with LiteRT beside it where it is installed",
     "cache": "show or empty the folder of compiled kernels",
+    "ops": "list the operators of models, or write code that registers just those",
+    "micro-lint": "list what TFLM refuses in a model, and what to do about it",
     "run": "run a model once and show its results",
     "show": "print what becomes of a model: nodes, steps, memory plan, IR, assembly",
 }
@@ -22,7 +25,8 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = import_module(f"litejit.cli.{cmd_name}").command
+        module = cmd_name.replace("-", "_")
+        command: click.Command = import_module(f"litejit.cli.{module}").command
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -39,7 +43,9 @@ def group() -> None:
 def main() -> None:
     """Run the command line; an error is one line on stderr and exit code 1."""
     try:
-        group(standalone_mode=False)
+        code = group(standalone_mode=False)  # what a command gave to Context.exit
+        if isinstance(code, int):
+            sys.exit(code)
     except click.exceptions.Exit as end:
         sys.exit(end.exit_code)
     except click.Abort:
