@@ -47,6 +47,9 @@ class RunningSteps:
     def temporary(self, nbytes):
         return self._fenced(np.zeros(nbytes, np.uint8))
 
+    def shared(self, position, name, make):
+        return make()
+
     def scratch(self, nbytes):
         return self._fenced(np.zeros(-(-nbytes // 64) * 64 * WORKERS, np.uint8))
 

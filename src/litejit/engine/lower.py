@@ -8,7 +8,7 @@ from litejit.engine.graph import Graph, readers
 from litejit.engine.node_lowering import NodeLowering
 from litejit.engine.plan import Request
 from litejit.engine.steps import Lowered, Place, PythonStep, Step
-from litejit.ops.base import Node
+from litejit.ops.base import Node, Operand
 from litejit.types import Array, TensorType
 
 
@@ -37,6 +37,8 @@ class Lowerer:
         self.home: dict[int, int] = {}
         self.members: dict[int, list[int]] = {}
         self.last_reader: dict[int, int] = {}
+        # (tensor, name) -> operands that hold what was made of it, their requests
+        self.made_of: dict[tuple[int, str], tuple[tuple[Operand, ...], list[int]]] = {}
         order = {id(node): position for position, node in enumerate(graph.nodes)}
         for index, nodes in readers(graph.nodes).items():
             self.last_reader[index] = max(order[id(node)] for node in nodes)
@@ -84,6 +86,8 @@ class Lowerer:
                 request[2] = max(request[2], last)
         for number in context.own_requests:
             self.requests[number][1:] = [first, last]
+        for number in context.found_requests:
+            self.requests[number][2] = max(self.requests[number][2], last)
 
     def array(self, array: Array) -> Place:
         """The operand for an array that outlives the run."""

@@ -30,6 +30,7 @@ class NodeLowering:
         self._owner, self._position, self._node = owner, position, node
         self.settled = False
         self.own_requests: list[int] = []
+        self.found_requests: list[int] = []  # of nodes before
         self._shared: dict[int, int] = {}  # output position -> input position
         self.status: Operand = Place("status", 0)
         if owner.isa is not None:
@@ -86,6 +87,22 @@ class NodeLowering:
     def scratch(self, nbytes: int) -> Operand:
         """Private memory of every thread."""
         return self.temporary(aligned(nbytes) * self._owner.threads)
+
+    def shared(
+        self, position: int, name: str, make: Callable[[], tuple[Operand, ...]]
+    ) -> tuple[Operand, ...]:
+        """Memory made from an input, once for all nodes that want it."""
+        tensor = self._node.inputs[position]
+        if tensor is None or tensor.is_variable:
+            return make()
+        key = (tensor.index, name)
+        if key not in self._owner.made_of:
+            start = len(self.own_requests)
+            self._owner.made_of[key] = make(), self.own_requests[start:]
+            return self._owner.made_of[key][0]
+        operands, numbers = self._owner.made_of[key]
+        self.found_requests += numbers
+        return operands
 
     def persistent(self, initial: Array) -> Operand:
         """Memory that keeps its content from run to run."""

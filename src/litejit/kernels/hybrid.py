@@ -20,7 +20,7 @@ import numpy as np
 
 from litejit.codegen import math
 from litejit.codegen.isa import Isa
-from litejit.codegen.lang import Function, Pointer, Ptr, Value, f32, f64, i8, i32, i64
+from litejit.codegen.lang import Function, Pointer, Ptr, Type, Value, f32, f64, i1, i8, i32, i64
 from litejit.kernels import epilogue_f32
 from litejit.kernels.base import KernelSpec
 from litejit.record import Record
@@ -45,7 +45,8 @@ class Quantizer:
     def extremes(self, x: Pointer, count: Value) -> list[Value]:
         """[lowest, highest, largest bits] of `count` floats and 0; the first two skip NaN."""
         fn, lanes = self.fn, self.lanes
-        zero, none = fn.const(0.0, f32 * lanes), fn.const(0, i32 * lanes)
+        zero = fn.const(0.0, f32 * lanes)
+        none = fn.const(0, i32 * lanes) if self.symmetric else fn.const(0, i1 * lanes)
         chains = [[zero, zero, none] for _ in range(4)]
         step = lanes * len(chains)
         blocks = count / step * step
@@ -57,25 +58,48 @@ class Quantizer:
             value = x.load(i, lanes=lanes)
             self._widen(rest, fn.first(count - i, lanes).choose(value, 0.0))
         for chain in chains[1:]:
-            self.join(rest, chain)
-        low, high, bits = rest
-        return [self._across(low, -1), self._across(high, 1), fn.reduce("max", bits)]
+            self._merge(rest, chain)
+        return self._across(*rest)
 
     def _widen(self, chain: list[Value], value: Value) -> None:
-        bits = value.bitcast(i32 * self.lanes) & 0x7FFFFFFF
         if self.symmetric:
+            bits = value.bitcast(i32 * self.lanes) & 0x7FFFFFFF
             chain[2] = self.fn.maximum(chain[2], bits)
         else:
-            self.join(chain, [value, value, bits])
+            self._merge(chain, [value, value, value.differs(value)])
+
+    def _merge(self, chain: list[Value], other: list[Value]) -> None:
+        """Extremes of both; a NaN of `other` is skipped. The third are bits, or lanes of NaN."""
+        if self.symmetric:
+            chain[2] = self.fn.maximum(chain[2], other[2])
+            return
+        chain[0] = (other[0] < chain[0]).choose(other[0], chain[0])
+        chain[1] = (other[1] > chain[1]).choose(other[1], chain[1])
+        chain[2] = chain[2] | other[2]
 
     def join(self, chain: list[Value], other: list[Value]) -> None:
-        """Extremes of both; a NaN of `other` is skipped."""
+        """Extremes of both, scalars; a NaN of `other` is skipped."""
         chain[0] = (other[0] < chain[0]).choose(other[0], chain[0])
         chain[1] = (other[1] > chain[1]).choose(other[1], chain[1])
         chain[2] = self.fn.maximum(chain[2], other[2])
 
-    def _across(self, x: Value, sign: int) -> Value:
-        return self.fn.reduce("max", x) if sign > 0 else self.fn.reduce("min", x)
+    def _across(self, low: Value, high: Value, third: Value) -> list[Value]:
+        """One vector's lanes joined; the lowest and the highest fold side by side."""
+        fn, half = self.fn, self.lanes // 2
+        if self.symmetric:
+            return [fn.const(0.0, f32), fn.const(0.0, f32), fn.reduce("max", third)]
+        order = range(self.lanes)
+        sides = [[x.shuffle(order[:half]), x.shuffle(order[half:])] for x in (-low, high)]
+        folded = [(a > b).choose(a, b) for a, b in sides]
+        both = folded[0].shuffle(order, folded[1])
+        while half > 1:
+            half //= 2
+            ahead = [j ^ half for j in order]
+            other = both.shuffle(ahead)
+            both = (other > both).choose(other, both)
+        nan = third.bitcast(Type("i", self.lanes)).differs(0)
+        bits = nan.choose(fn.const(0x7FFFFFFF, i32), 0)
+        return [-both.lane(0), both.lane(self.lanes - 1), bits]
 
     def parameters(self, extremes: list[Value]) -> list[Value]:
         """[scale, factor, zero point as float32], scalars."""
@@ -88,19 +112,27 @@ class Quantizer:
         return self._asymmetric(*extremes)
 
     def _asymmetric(self, low: Value, high: Value, bits: Value) -> list[Value]:
-        fn = self.fn
-        nan = bits > _INFINITY_BITS
-        least, most = (nan.choose(fn.const(_NAN, f64), edge.to(f64)) for edge in (low, high))
+        scale, zero = self.asymmetric(self.known(low, bits), high)
+        return [scale, self.fn.const(1.0, f32) / scale, zero.to(f32)]
+
+    def known(self, low: Value, bits: Value) -> Value:
+        """The lowest value, or NaN where there was one."""
+        return (bits > _INFINITY_BITS).choose(self.fn.const(_NAN, f32), low)
+
+    def asymmetric(self, low: Value, high: Value) -> tuple[Value, Value]:
+        """(scales, zero points as i32) of ranges, scalars or vectors; `low` is NaN for both."""
+        fn, lanes = self.fn, low.type.lanes
+        least, most = low.to(f64), high.to(f64)
+        most = least.equals(least).choose(most, least)
         still = least.equals(most)
-        wide = still.choose(fn.const(1.0, f64), (most - least) / 255.0)
+        wide = still.choose(fn.const(1.0, least.type), (most - least) / 255.0)
         below, above = least / wide, most / wide
         nearer = fn.absolute(below) + 128.0 < fn.absolute(above) + 127.0
-        point = nearer.choose(fn.const(-128.0, f64) - below, fn.const(127.0, f64) - above)
-        point = math.clamp(point, -128.0, 127.0)
-        point = point + fn.copysign(fn.const(_BELOW_HALF64, f64), point)
-        zero = still.choose(fn.const(0, i32), point.saturate_to(i32))
-        scale = wide.to(f32)
-        return [scale, fn.const(1.0, f32) / scale, zero.to(f32)]
+        edges = fn.const(-128.0, least.type) - below, fn.const(127.0, least.type) - above
+        point = math.clamp(nearer.choose(*edges), -128.0, 127.0)
+        point = point + fn.copysign(fn.const(_BELOW_HALF64, least.type), point)
+        zero = still.choose(fn.const(0, i32 * lanes), point.saturate_to(i32))
+        return wide.to(f32), zero
 
     def store_parameters(self, at: Pointer, made: list[Value]) -> None:
         """Scale and zero point, as the products take them."""
@@ -115,7 +147,8 @@ class Quantizer:
 
         def byte(i: Value) -> Value:
             real = zero + x.load(i, lanes=lanes) * factor
-            kept = fn.minimum(fn.maximum(real, least), 127.0)
+            kept = (real > least).choose(real, least)  # one instruction, whatever NaN becomes
+            kept = (kept < 127.0).choose(kept, 127.0)
             moved = kept + fn.copysign(fn.const(_BELOW_HALF, kept.type), kept)
             whole = real.equals(real).choose(moved.to(i32), 0)
             return (whole + self.moved).to(i8)
@@ -132,13 +165,22 @@ class Quantizer:
             q.store(whole, byte(whole), mask=fn.first(count - whole, lanes))
 
 
+ROWS = 16  # whose ranges are found before the scales of all are computed at once
+
+
 class QuantizeRowsSpec(KernelSpec):
-    """Rows of `depth` floats to bytes, and their parameters. An item is a row."""
+    """Rows of `depth` floats to bytes, and their parameters. An item is a row.
+
+    `many`: the parameters of many rows are made together, in vectors (asymmetric only).
+    """
 
     symmetric: bool
+    many: bool = False
 
     def emit(self, name: str, isa: Isa) -> str:
         """Two passes over every row."""
+        if self.many:
+            return self._emit_many(name, isa)
         fn = Function(name, isa, x=Ptr(f32), q=Ptr(i8), parameters=Ptr(i8), depth=i64)
         x, q, parameters, depth = fn.args
         tool = Quantizer(fn, isa, symmetric=self.symmetric)
@@ -148,6 +190,39 @@ class QuantizeRowsSpec(KernelSpec):
             tool.store_parameters(parameters + row * PARAMETER_BYTES, made)
             tool.quantize(at, q + row * depth, depth, made)
         return fn.ir()
+
+    def _emit_many(self, name: str, isa: Isa) -> str:
+        fn = Function(name, isa, x=Ptr(f32), q=Ptr(i8), parameters=Ptr(f32), depth=i64)
+        x, q, parameters, depth = fn.args
+        tool = Quantizer(fn, isa, symmetric=False)
+        with fn.loop(fn.end, start=fn.begin, step=ROWS) as first:
+            stop = fn.minimum(first + ROWS, fn.end)
+            with fn.loop(stop, start=first) as row:
+                low, high, bits = tool.extremes(x + row * depth, depth)
+                at = parameters + row * 2
+                at[0], at[1] = tool.known(low, bits), high
+            _finish_ranges(fn, isa, tool, parameters, first, stop)
+            with fn.loop(stop, start=first) as row:
+                at = parameters + row * 2
+                scale, zero = at[0], at.cast(i32)[1] - tool.moved
+                made = [scale, fn.const(1.0, f32) / scale, zero.to(f32)]
+                tool.quantize(x + row * depth, q + row * depth, depth, made)
+        return fn.ir()
+
+
+def _finish_ranges(
+    fn: Function, isa: Isa, tool: Quantizer, at: Pointer, first: Value, stop: Value
+) -> None:
+    """(lowest, highest) of rows become (scale, zero point), where they lie."""
+    lanes = isa.lanes(f32)
+    with fn.loop(stop, start=first, step=lanes // 2) as row:
+        pairs = (at + row * 2).load(lanes=lanes)
+        low, high = (pairs.shuffle(range(j, lanes, 2)) for j in (0, 1))
+        scale, zero = tool.asymmetric(low, high)
+        zeros = (zero + tool.moved).bitcast(f32 * (lanes // 2))
+        order = [j + half for j in range(lanes // 2) for half in (0, lanes // 2)]
+        mask = fn.first((stop - row) * 2, lanes)
+        (at + row * 2).store(0, scale.shuffle(order, zeros), mask=mask)
 
 
 class RangeSpec(KernelSpec):

@@ -158,6 +158,16 @@ class Lowering(Protocol):
         """
         ...
 
+    def shared(
+        self, position: int, name: str, make: Callable[[], tuple[Operand, ...]]
+    ) -> tuple[Operand, ...]:
+        """Temporary memory that `make` fills from input `position`, with calls of its own.
+
+        Later nodes that ask for the same `name` of the same tensor get it as it is. `name` must
+        say all that the content depends on besides the tensor.
+        """
+        ...
+
     def persistent(self, initial: Array) -> Operand:
         """Memory with a first content that the node's kernels may change and find again."""
         ...

@@ -60,8 +60,7 @@ def lower(node: Node, steps: Lowering) -> None:
         left, parameters = steps.inputs[0], None
     elif x.dtype == F32 and w.dtype == I8 and k <= EXACT_DEPTH:
         symmetric = not node.core.options.asymmetric_quantize_inputs
-        assert steps.inputs[0] is not None
-        rows = quantize_rows(steps, steps.inputs[0], x.size // k, k, symmetric=symmetric)
+        rows = quantize_rows(steps, 0, x.size // k, k, symmetric=symmetric)
         made, left, parameters = _floats(node, steps, m, k, n), rows.values, rows.parameters
     else:
         return

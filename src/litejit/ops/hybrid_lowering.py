@@ -149,7 +149,7 @@ def lower_fully_connected(node: Node, steps: Lowering) -> None:
     if epilogue_of(node) is None or not rows or not units or not depth or x is None:
         return
     symmetric = not core.options.asymmetric_quantize_inputs
-    quantized = quantize_rows(steps, x, rows, depth, symmetric=symmetric)
+    quantized = quantize_rows(steps, 0, rows, depth, symmetric=symmetric)
     numbers = _numbers(weights, units, None if bias is None else bias.value)
     layer = HybridLayer(node, steps, numbers, quantized, joined=True)
     pick = Picked(lambda w: w[None], slice(0, units), 1, units)
@@ -157,13 +157,21 @@ def lower_fully_connected(node: Node, steps: Lowering) -> None:
 
 
 def quantize_rows(
-    steps: Lowering, x: Operand, rows: int, depth: int, *, symmetric: bool
+    steps: Lowering, position: int, rows: int, depth: int, *, symmetric: bool
 ) -> _Quantized:
-    """Rows of floats to bytes with a scale for each."""
-    values, parameters = steps.temporary(rows * depth), steps.temporary(rows * 8)
-    cost = rows * (30.0 + depth * 0.12)
-    spec = kernels.QuantizeRowsSpec(symmetric)
-    steps.call(spec, x, values, parameters, depth, items=rows, cost_ns=cost)
+    """Rows of float input `position` to bytes with a scale for each, once for all its readers."""
+    x = steps.inputs[position]
+    assert x is not None
+
+    def make() -> tuple[Operand, ...]:
+        values, parameters = steps.temporary(rows * depth), steps.temporary(rows * 8)
+        cost = rows * (20.0 + depth * 0.12)
+        spec = kernels.QuantizeRowsSpec(symmetric, rows > 1 and not symmetric)
+        steps.call(spec, x, values, parameters, depth, items=rows, cost_ns=cost)
+        return values, parameters
+
+    kind = "symmetric" if symmetric else "asymmetric"
+    values, parameters = steps.shared(position, f"{kind} rows of {depth}", make)
     return _Quantized(values, parameters, 0, 0, by_row=True)
 
 
