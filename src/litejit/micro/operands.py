@@ -46,7 +46,8 @@ class TensorView(Record):
 
     `scales` is the number of scales if the tensor is affine-quantized (scales and zero points
     are both there and not empty), else 0. `data` is the constant value's bytes, None without;
-    `has_zero_points` says that one of the zero points is not 0.
+    `has_zero_points` says that one of the zero points is not 0; `scale` and `zero_point` are
+    the first of them, 0 without.
     """
 
     index: int
@@ -57,6 +58,8 @@ class TensorView(Record):
     data: Any
     is_variable: bool
     has_zero_points: bool
+    scale: float
+    zero_point: int
 
     __hash__ = object.__hash__
 
@@ -122,6 +125,8 @@ def tensor_view(model: Model, index: int, tensor: Tensor) -> TensorView:
         data if data is not None and len(data) else None,
         tensor.is_variable,
         found is not None and any(int(z) for z in found.zero_points),
+        float(found.scales[0]) if found is not None and len(found.scales) else 0.0,
+        int(found.zero_points[0]) if found is not None and len(found.zero_points) else 0,
     )
 
 

@@ -3,7 +3,8 @@
 Rows of `ROWS` are (size/alignment of the parsed options, persistent bytes of Init, what Prepare
 takes in order); one value stands for all targets, two for all and GCC's short enums, four for
 wheel, host64, cortex-m and cortex-m-short-enums. Prepare's words are those of
-`View.temporaries`. What depends on more than that is a function of `builtin_requests` or `signal_requests`.
+`View.temporaries`. What depends on more than that is a function of `builtin_requests` or
+`signal_requests`.
 Optimised kernels (CMSIS-NN, Xtensa, …) ask for other sizes.
 """
 
