@@ -8,7 +8,12 @@ from tests.kernels.harness import HOST_ISAS
 from tests.ops import recurrent
 from tests.ops.lowered import RunningSteps
 
+from litejit.codegen import llvm
+from litejit.codegen.isa import ISAS
 from litejit.interpreter import Interpreter
+from litejit.kernels.rnn_f32 import RecurrentF32
+from litejit.kernels.rnn_int8 import LSTMInt8
+from litejit.kernels.rnn_svdf import SVDFF32, SVDFInt8
 from litejit.model.options import Activation
 from litejit.types import I8
 
@@ -81,3 +86,20 @@ def test_kernels_do_what_numpy_does(case, isa):
     present = [p for p, a in enumerate(arrays) if a is not None]
     states = [steps.fences[present.index(p)].array for p in updated]
     recurrent.same([*(f.array for f in steps.results), *states], want, tolerance=3e-6)
+
+
+OTHERS = [isa for isa in ISAS if isa not in HOST_ISAS]
+SPECS = [
+    LSTMInt8(2, True, -11, "u64", "u64"),
+    LSTMInt8(1, False, -15, "wide", "wide"),
+    RecurrentF32(2, 3, "relu", True, True, 2, "asymmetric"),
+    RecurrentF32(1, 1, "tanh"),
+    SVDFInt8(2, 2, 5, 8, "u64", "wide"),
+    SVDFF32(2, 2, 7, "relu"),
+]
+
+
+@pytest.mark.parametrize("isa", OTHERS, ids=lambda isa: isa.name)
+def test_kernels_compile_for_cpus_that_are_not_here(isa):
+    for spec in SPECS:
+        assert len(llvm.compile_ir(spec.emit("kernel", isa), isa)) > 500
