@@ -12,7 +12,7 @@ from functools import cache
 from litejit import settings
 from litejit.codegen.lang import Function, Pointer, Type, Value, i16, i32, i64, u8, u16, u64
 from litejit.errors import CodegenError
-from litejit.record import Record
+from litejit.record import Record, replace
 
 
 class Isa(Record):
@@ -20,7 +20,8 @@ class Isa(Record):
 
     `vector_bytes` is the width of a register, `registers` how many there are. `dot` names the
     way to multiply bytes by fours: "vnni" (u8 x i8), "sdot" (i8 x i8) or "" (made of 16-bit
-    products; takes u8 x i8).
+    products; takes u8 x i8). `in_order` asks for float sums as a plain loop makes them: product
+    by product, every product rounded, the bias last.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Isa(Record):
     dot: str
     needs: frozenset[str]
     byte_permute: bool = False  # any 64 bytes of 128 in one instruction
+    in_order: bool = False
 
     @property
     def attributes(self) -> str:
@@ -173,6 +175,13 @@ def host() -> Isa:
             return isa
     names = ", ".join(isa.name for isa in runnable)
     raise CodegenError(f"LITEJIT_ISA={wanted}: this CPU runs {names or 'none of them'}")
+
+
+@cache
+def in_order(isa: Isa) -> Isa:
+    """The same instruction set, with float sums as a plain loop makes them."""
+    found: Isa = replace(isa, name=f"{isa.name}-in-order", in_order=True)
+    return found
 
 
 @cache

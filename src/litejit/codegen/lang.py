@@ -402,6 +402,10 @@ class Function:
         word = "fma" if self.isa.has_fma else "fmuladd"
         return self.call(f"llvm.{word}.{a.type.suffix}", a.type, a, b, c)
 
+    def multiply_add(self, a: Value, b: Value, c: Value) -> Value:
+        """a * b + c in a sum: as `fma`, with a rounded product where the ISA sums in order."""
+        return a * b + c if self.isa.in_order else self.fma(a, b, c)
+
     def _extreme(self, a: Value, b: Operand, word: str) -> Value:
         other = self.const(b, a.type)
         sign = "u" if a.type.kind == "u" else "s"

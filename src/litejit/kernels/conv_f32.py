@@ -14,7 +14,7 @@ from litejit.codegen.lang import Function, Pointer, Ptr, Value, f32, i64
 from litejit.kernels.base import KernelSpec
 from litejit.kernels.depthwise_f32 import clip
 from litejit.kernels.epilogue_f32 import Epilogue
-from litejit.kernels.gemm_f32 import Tile, multiply, start_sums, store_tile
+from litejit.kernels.gemm_f32 import Tile, add_bias, multiply, start_sums, store_tile
 
 _POINTERS = dict.fromkeys(("x", "w", "bias", "y", "residual", "scratch"), Ptr(f32))
 _OUTSIDE = ("scratch_stride", "h", "wd", "ch", "oh", "ow", "n", "y_pixel", "y_row", "y_image")
@@ -113,6 +113,7 @@ class _Operands:
             sources = [at + self.sw * self.ch * r for r in range(tile.rows)]
             weights = panel + (ky * self.taps + tap) * self.run * columns
             multiply(fn, sums, sources, weights, self.run, x_k=1, w_k=columns)
+        add_bias(fn, sums, self.bias + p * columns)
         y, residual, left_over = self.y + out, self.residual + out, self.n - p * columns
         store_tile(self.spec, fn, sums, y, residual, self.y_pixel, left_over)
 

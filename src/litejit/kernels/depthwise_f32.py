@@ -167,7 +167,9 @@ class DepthwiseF32(KernelSpec):
                 with fn.loop(ow) as ox:
                     ix0 = ox * sw - left
                     kx0, kx1 = clip(fn, ix0, dw, wd, kw)
-                    sums = [(bias + c).load(v * lanes, lanes=lanes) for v in range(self.vectors)]
+                    terms = [(bias + c).load(v * lanes, lanes=lanes) for v in range(self.vectors)]
+                    zero = fn.const(0.0, f32 * lanes)
+                    sums = [zero] * self.vectors if isa.in_order else list(terms)
                     with fn.loop(ky1, start=ky0, carry=sums) as ky:
                         row = image + (iy0 + ky * dh) * wd * ch
                         with fn.loop(kx1, start=kx0, carry=sums) as kx:
@@ -175,8 +177,10 @@ class DepthwiseF32(KernelSpec):
                             weight = weights + (ky * kw + kx) * ch
                             for v in range(self.vectors):
                                 a = tap.load(v * lanes, lanes=lanes)
-                                sums[v] = fn.fma(a, weight.load(v * lanes, lanes=lanes), sums[v])
+                                factor = weight.load(v * lanes, lanes=lanes)
+                                sums[v] = fn.multiply_add(a, factor, sums[v])
                     for v, value in enumerate(sums):
+                        value = value + terms[v] if isa.in_order else value
                         place = out + ox * ch + v * lanes
                         beside = partial(residual.load, place, lanes=lanes, mask=mask)
                         y.store(place, finish(fn, self.epilogue, value, beside), mask=mask)

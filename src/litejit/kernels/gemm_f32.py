@@ -245,6 +245,7 @@ class GemmF32(KernelSpec):
                         fn, sums, sources, panel, k, x_k=x_k, w_k=w_k,
                         ahead=following if self.ahead else None,
                     )  # fmt: skip
+                    add_bias(fn, sums, bias + column)
                     out = row * y_row + column
                     store_tile(self, fn, sums, yb + out, rb + out, y_row, n - column)
         return fn.ir()
@@ -255,10 +256,21 @@ def _panels(n: Value, columns: int) -> Value:
 
 
 def start_sums(fn: Function, tile: Tile, bias: Pointer) -> list[list[Value]]:
-    """A tile of accumulators that hold the bias."""
+    """A tile of accumulators that hold the bias, or 0 where `add_bias` is to add it."""
     lanes = fn.isa.lanes(f32)
+    if fn.isa.in_order:
+        return [[fn.const(0.0, f32 * lanes)] * tile.vectors for _ in range(tile.rows)]
     start = [bias.load(v * lanes, lanes=lanes) for v in range(tile.vectors)]
     return [list(start) for _ in range(tile.rows)]
+
+
+def add_bias(fn: Function, sums: list[list[Value]], bias: Pointer) -> None:
+    """Add the bias where `start_sums` did not put it into the sums."""
+    if not fn.isa.in_order:
+        return
+    lanes = fn.isa.lanes(f32)
+    for row in sums:
+        row[:] = [value + bias.load(v * lanes, lanes=lanes) for v, value in enumerate(row)]
 
 
 def multiply(
@@ -266,7 +278,7 @@ def multiply(
     *, x_k: Value | int, w_k: Value | int, ahead: Pointer | None = None,
 ) -> None:  # fmt: skip
     """sums[r][v] += sum over i < k of sources[r][i * x_k] * (panel + i * w_k)[v]."""
-    ways = unroll(len(sums) * len(sums[0]))
+    ways = 1 if fn.isa.in_order else unroll(len(sums) * len(sums[0]))
     if ways == 1:
         with fn.loop(k, carry=sums) as i:
             if ahead is not None:
@@ -302,7 +314,7 @@ def _step(
     for r, source in enumerate(sources):
         a = source[i * x_k].splat(lanes)
         for v, weights in enumerate(b):
-            sums[r][v] = fn.fma(a, weights, sums[r][v])
+            sums[r][v] = fn.multiply_add(a, weights, sums[r][v])
 
 
 def store_tile(

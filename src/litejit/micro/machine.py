@@ -6,24 +6,27 @@ from typing import Any
 
 import numpy as np
 
-from litejit.engine.runner import LoadedModel, SubgraphRunner
+from litejit.codegen.isa import in_order
+from litejit.engine.runner import LoadedModel, SubgraphRunner, make_runners
 from litejit.errors import InvokeError
 from litejit.micro.signal_op import GraphStopped, Settings, StatefulOp
 from litejit.model import Model, Tensor
-from litejit.opening import open_runners
+from litejit.opening import host_isa
 from litejit.ops.resolver import OpResolver
 from litejit.types import I8, Array
 
 
 class Machine:
-    """One interpreter's runners; prepared when made.
+    """One interpreter's runners, on one thread; prepared when made. Floats are summed in order.
 
     Raises ModelError, PrepareError or MemoryLimitError where the model cannot be prepared.
     """
 
     def __init__(self, loaded: LoadedModel, resolver: OpResolver, *, preserve_all: bool) -> None:
         self.model: Model = loaded.model
-        runners = open_runners(loaded, resolver, preserve_all=preserve_all)
+        host = host_isa() if resolver.compiled else None
+        isa = None if host is None else in_order(host)
+        runners = make_runners(loaded, resolver, isa=isa, threads=1, preserve_all=preserve_all)
         self._runner = runners[0]
         self.inputs = self._runner.subgraph.inputs
         self.outputs = self._runner.subgraph.outputs

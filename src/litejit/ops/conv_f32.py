@@ -50,7 +50,9 @@ def lower_conv(node: Node, steps: Lowering) -> None:
     if depth == window.channels and window.is_pointwise:
         m = window.batch * window.out_h * window.out_w
         dense(steps, out, x, weights, m, depth)
-    elif depth == window.channels and _pays_winograd(window, units):
+    elif (
+        depth == window.channels and _pays_winograd(window, units) and not steps.isa.in_order
+    ):
         _winograd(steps, out, window, weights, x)
     else:
         _direct(steps, out, window, weights, x)
@@ -206,7 +208,7 @@ def _depthwise(
     taps = window.filter_h * window.filter_w
     work = window.batch * window.out_h * window.out_w * -(-units // lanes) * lanes
     traffic = 4.0 * window.batch * units * (window.in_h * window.in_w + window.out_h * window.out_w)
-    if _may_roll(window):
+    if _may_roll(window) and not isa.in_order:  # sums by column
         high = 4 if window.stride_h == 1 and taps <= 9 else 2 if taps <= 9 else 1
         high = min(high, window.out_h)
         groups, blocks = -(-window.out_h // high), -(-units // lanes)

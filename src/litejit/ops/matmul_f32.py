@@ -153,7 +153,7 @@ def dense(
     """x[m, k] times constant weights [n, ..., k]: a product, or dots where n is 1."""
     isa, units = steps.isa, out.units
     lanes = isa.lanes(f32)
-    if units == 1 and m >= lanes:
+    if units == 1 and m >= lanes and not isa.in_order:
         w = steps.constant("column", lambda: pad_bias(plain(weights), k, lanes))
         items = -(-m // lanes)
         steps.call(
