@@ -16,9 +16,22 @@ from litejit.ops.resolver import BuiltinOpResolver
 
 CORPUS = Path(__file__).parent.parent.parent.parent / "shared" / "corpus"
 SAMPLE = 10  # every tenth case by default
-ACCEPTED = {
-    # models that LiteRT rejects and litejit, rightly, runs: see docs/numerics.md
+# Models that LiteRT rejects and litejit, rightly, runs: see docs/numerics.md.
+ACCEPTED_GROUPS = {  # custom operators that LiteRT ships but does not register
+    "avg_pool3d",
+    "broadcast_gradient_args",
+    "irfft2d",
+    "max_pool3d",
+    "max_pool_with_argmax",
+    "roll",
 }
+ACCEPTED = {
+    "conv_bias_relu6__10002",  # LiteRT's process aborts
+    "repo__tflite__testdata__while_op_with_forwarding_input.bin-a",
+    "repo_tflm__tensorflow__lite__micro__models__keyword_scrambled_8bit.tflite-a",  # aborts
+}
+# QUANTIZE of rounded values: recorded from XNNPACK only, which rounds ties to even.
+ONE_STEP_OFF = {"round__10002", "round__10006"}
 pytestmark = pytest.mark.skipif(not CORPUS.is_dir(), reason="no corpus beside this checkout")
 
 
@@ -58,9 +71,13 @@ def verdict(case: dict[str, Any], **arguments: Any) -> str:
     inputs = check.load(record, "in") if record.exists() else []
     stage, got = check.run_case(Interpreter, arguments, model, inputs)
     if case["expect"] == "error":
-        return "" if stage or case["id"] in ACCEPTED else "accepted"
+        rightly = case["id"] in ACCEPTED or case["op_test"] in ACCEPTED_GROUPS
+        return "" if stage or rightly else "accepted"
     if stage:
         return f"{stage}: {got}"
+    if case["id"] in ONE_STEP_OFF:
+        pairs = zip(got, check.load(record, "xnn"), case["out_step"], strict=True)
+        return "" if all(check.near(*pair) for pair in pairs) else "more than one step off"
     problems = []
     for side in ("ref", "xnn"):
         if case["have_" + side]:
