@@ -157,8 +157,8 @@ def allocations(
     `planner` is "greedy" (tensors share memory) or "linear" (none does, kPreserveAllTensors).
     `recording` says whether the allocator keeps books; by default it does where the target says
     so, and the planner is the greedy one. `alternate_bytes` is memory beside the arena for
-    decompressed weights. With `arena_bytes` the figures are those of an arena of that size (one
-    that is no multiple of 16 loses the rest to the tail).
+    decompressed weights. With `arena_bytes` the figures are those of an arena of that size (the
+    tail of one that is no multiple of 16 is aligned otherwise).
 
     Raises ArenaTooSmall where the model does not fit into `arena_bytes`, PrepareError for an
     operator, a type or an offline plan that TFLM refuses, ValueError for an unknown target or

@@ -203,7 +203,7 @@ def _label(name: str, x: float, y: float, width: float, height: float) -> str:
     """The name, cut to the block, along its longer side; nothing where no word would fit."""
     upright = height > 1.6 * width and width >= 13
     room, across = (height, width) if upright else (width, height)
-    letters = int((room - 6) / _LETTER)
+    letters = int((room - 2) / _LETTER)
     if across < 12 or letters < 3:
         return ""
     text = name if len(name) <= letters else name[: letters - 1].rstrip("_/;:. ") + "…"
