@@ -149,12 +149,15 @@ class _Finish:
         self.element = _TYPES[spec.dtype]
         if spec.what == "mean":
             self.count = count.to(i32)
-            self.per = fn.const(1.0, f32) / count.to(f32)
+            self.float_count = count.to(f32)
+            self.per = fn.const(1.0, f32) / self.float_count
 
     def __call__(self, acc: Value) -> Value:
         fn, lanes = self.fn, acc.type.lanes
         if self.element.is_float:
-            if self.spec.what == "mean":
+            if self.spec.what == "mean" and fn.isa.in_order:
+                acc = acc / self.float_count.splat(lanes)
+            elif self.spec.what == "mean":
                 acc = acc * self.per.splat(lanes)
             low, high = self.low.splat(lanes), self.high.splat(lanes)
             acc = (acc < low).choose(low, acc)  # NaN stays
