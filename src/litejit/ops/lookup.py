@@ -21,7 +21,7 @@ from litejit.ops.farmhash import fingerprint64
 from litejit.ops.indexing import made, shape_from
 from litejit.types import F16, F32, I8, I32, STRING, U8, VARIANT, Array
 
-_MOST_STEPS = 1 << 23
+_MOST_STEPS = 1 << 20
 
 
 @builtin("DENSIFY")
