@@ -11,6 +11,7 @@ COMMANDS = {
     "arena": "tell how much memory TFLM needs for a model on a microcontroller",
     "bench": "time a model, with LiteRT beside it where it is installed",
     "cache": "show or empty the folder of compiled kernels",
+    "compare": "run a model in two runtimes and name the first operator that differs",
     "ops": "list the operators of models, or write code that registers just those",
     "micro-lint": "list what TFLM refuses in a model, and what to do about it",
     "run": "run a model once and show its results",
