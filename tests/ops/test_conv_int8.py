@@ -16,7 +16,7 @@ from litejit.model.options import (
     Padding,
     TransposeConvOptions,
 )
-from litejit.ops import arithmetic, conv, matmul
+from litejit.ops import arithmetic, conv, matmul, winograd_int8
 from litejit.ops.base import Node, registered
 from litejit.ops.table import TABLE, TableOptions
 from litejit.record import replace
@@ -116,6 +116,29 @@ def test_conv_2d(isa, dtype):
     rng = np.random.default_rng(1)
     for image, filter, more in CONVOLUTIONS:
         conv_sample(rng, image, filter, dtype=dtype, **more).check(isa)
+
+
+@pytest.mark.parametrize("isa", ISAS, ids=NAMES)
+@pytest.mark.parametrize("dtype", [I8, U8], ids=repr)
+def test_deep_square_windows_take_winograds_way(isa, dtype, monkeypatch):
+    rng, taken = np.random.default_rng(12), []
+    convolve = winograd_int8.convolve
+    monkeypatch.setattr(
+        winograd_int8, "convolve", lambda *args: (taken.append(1), convolve(*args))
+    )
+    for image, filter, more in [
+        ((2, 8, 12, 65), (48, 3, 3, 65), {}),
+        ((1, 17, 16, 64), (70, 3, 3, 64), {"activation": Activation.RELU}),
+        ((1, 14, 14, 48), (64, 3, 3, 48), {"padding": Padding.VALID}),
+    ]:
+        conv_sample(rng, image, filter, dtype=dtype, **more).check(isa)
+    assert len(taken) == 3 or isa.arch != "x86_64"
+
+
+def test_sums_too_large_for_winograd_are_multiplied_directly(monkeypatch):
+    monkeypatch.setattr(winograd_int8, "LARGEST_SUM", 1000)
+    monkeypatch.delattr(winograd_int8, "convolve")
+    conv_sample(np.random.default_rng(13), (1, 8, 8, 64), (64, 3, 3, 64)).check(ISAS[0])
 
 
 def test_uint8_weights_of_any_zero_point():

@@ -146,8 +146,8 @@ class _Block:
             rows = [source + step * i for i in range(_SIDE)]
             with fn.loop(ch, step=self.lanes, nonempty=True) as c:
                 # two passes over three rows each: 36 values do not fit into 32 registers
-                here = [_opaque(row + c) for row in rows]
-                out = _opaque(self.v + t * self.ch_wide + c)
+                here = [opaque(row + c) for row in rows]
+                out = opaque(self.v + t * self.ch_wide + c)
                 for second in (False, True):
                     self._transform_tile(here, out, second)
 
@@ -203,8 +203,8 @@ class _Block:
             source = self.m + t * self.n_wide
             with fn.loop(n, step=self.lanes, nonempty=True) as c:
                 mask = fn.first(n - c, self.lanes) if self.spec.masked else None
-                there = [_opaque(out + c) for out in outs]
-                self._finish_tile(_opaque(source + c), c, there, residuals, mask)
+                there = [opaque(out + c) for out in outs]
+                self._finish_tile(opaque(source + c), c, there, residuals, mask)
 
     def _finish_tile(
         self, source: Pointer, c: Value, outs: list[Pointer], residuals: list[Pointer],
@@ -227,7 +227,7 @@ class _Block:
                 outs[q].store(0, finish(fn, self.spec.epilogue, value + bias, other), mask=mask)
 
 
-def _opaque(pointer: Pointer) -> Pointer:
+def opaque(pointer: Pointer) -> Pointer:
     """The same address, hidden from LLVM's loop strength reduction.
 
     With 36 planes at pitches known at run time that pass takes six times as long as all others

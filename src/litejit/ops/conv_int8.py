@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from litejit.kernels import depthwise_int8 as depthwise
+from litejit.ops import winograd_int8
 from litejit.ops.base import Lowering, Node
 from litejit.ops.convolution import (
     conv_activation,
@@ -45,6 +46,9 @@ def lower_conv(node: Node, steps: Lowering) -> None:
     raw = operands(node)[1].dims
     groups = window.channels // raw[3]
     layer = _conv_layer(node, steps, window.filter_h * window.filter_w * raw[3], wide="sums")
+    if winograd_int8.pays(layer, window, raw[3]):
+        winograd_int8.convolve(layer, window)
+        return
     grouped(layer, window, groups, lambda w: w.transpose(1, 2, 0, 3))
 
 
