@@ -18,7 +18,8 @@ LAYERS = [
     {"engine"},
     {
         "details", "interpreter", "signature", "tensor_values", "opening", "metrics", "delegate",
-        "native", "native_structs", "predictor", "interpreter_api", "api_values",
+        "native", "native_structs", "predictor", "edges", "profiling",
+        "interpreter_api", "api_values",
         "cpp_api", "cpp_model", "selection",
         "micro", "cli", "__main__", "",
     },

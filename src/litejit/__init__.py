@@ -30,8 +30,10 @@ if TYPE_CHECKING:
         Model,
         Status,
     )
+    from litejit.interpreter_api import InterpreterApi
     from litejit.ops.custom.api import Context, CustomNode, CustomOp, CustomTensor
     from litejit.ops.custom.decorator import FunctionOp, custom_op
+    from litejit.predictor import Predictor, load
 
 __version__ = "0.1.0"
 
@@ -48,6 +50,7 @@ __all__ = [
     "FlatBufferModel",
     "FunctionOp",
     "Interpreter",
+    "InterpreterApi",
     "InterpreterBuilder",
     "InterpreterOptions",
     "InterpreterWithCustomOps",
@@ -58,10 +61,12 @@ __all__ = [
     "MutableOpResolver",
     "OpResolver",
     "OpResolverType",
+    "Predictor",
     "PrepareError",
     "SignatureRunner",
     "Status",
     "custom_op",
+    "load",
     "load_delegate",
     "native",
 ]
@@ -74,11 +79,14 @@ _LAZY = {
     "CustomTensor": "ops.custom.api",
     "FlatBufferModel": "cpp_api",
     "FunctionOp": "ops.custom.decorator",
+    "InterpreterApi": "interpreter_api",
     "InterpreterBuilder": "cpp_api",
     "InterpreterOptions": "cpp_api",
     "Model": "cpp_api",
+    "Predictor": "predictor",
     "Status": "cpp_api",
     "custom_op": "ops.custom.decorator",
+    "load": "predictor",
     "native": "",
 }  # imported when first asked for: most programs need none of them
 

@@ -9,6 +9,8 @@ import warnings
 from collections.abc import Callable, Iterable
 from typing import Any, NoReturn
 
+import numpy as np
+
 from litejit import metrics
 from litejit.delegate import Delegate, apply_delegates, load_delegate, register_all
 from litejit.details import op_details, tensor_details, value_of
@@ -17,7 +19,16 @@ from litejit.errors import InvokeError, PrepareError
 from litejit.opening import load_model, load_path, open_runners
 from litejit.ops.resolver import BuiltinOpResolver, BuiltinRefOpResolver
 from litejit.signature import SignatureRunner
-from litejit.tensor_values import NativeMemory, readable, resize, shape_of, store, tensor_of
+from litejit.tensor_values import (
+    NativeMemory,
+    is_plain,
+    readable,
+    resize,
+    shape_of,
+    store,
+    tensor_of,
+)
+from litejit.types import Array
 
 _VIEWS_ALIVE = """There is at least 1 reference to internal data
       in the interpreter in the form of a numpy array or slice. Be sure to
@@ -96,6 +107,8 @@ class Interpreter:
             preserve_all=bool(experimental_preserve_all_tensors),
         )  # fmt: skip
         self._runner = self._runners[0]
+        self._memory: dict[int, Array] = {}  # of plain tensors, as long as `_sections` are run
+        self._sections: Any = None
         self._delegates = list(experimental_delegates or ())
         apply_delegates(self._delegates, self._runner)
         self._signature_defs = self.get_signature_list()
@@ -178,7 +191,32 @@ class Interpreter:
         Raises:
             ValueError: unknown tensor, other dtype or shape, or not allocated.
         """
-        store(self._runner, tensor_index, value)
+        runner = self._runner
+        if runner.sections is self._sections and runner.ready and type(tensor_index) is int:
+            memory = self._memory.get(tensor_index)
+            if (
+                memory is not None
+                and type(value) is np.ndarray
+                and value.dtype is memory.dtype
+                and value.shape == memory.shape
+            ):
+                memory[...] = value
+                return
+        store(runner, tensor_index, value)
+        self._remember(tensor_index)
+
+    def _remember(self, tensor_index: Any) -> None:
+        """Keep the memory of a tensor that needs none of the checks, for the next time."""
+        runner = self._runner
+        if not runner.ready or not runner.is_whole or type(tensor_index) is not int:
+            return
+        if runner.sections is not self._sections:
+            self._sections, self._memory = runner.sections, {}
+        tensor = runner.types[tensor_index]
+        if not tensor.is_constant and is_plain(tensor.dtype) and tensor.size:
+            array = runner.array(tensor_index)
+            if array is not None:
+                self._memory[tensor_index] = array
 
     def get_tensor(self, tensor_index: int, subgraph_index: int = 0) -> Any:
         """Return a copy of a tensor's value; a NumPy scalar where the tensor has rank 0.
@@ -186,13 +224,21 @@ class Interpreter:
         Raises:
             ValueError: unknown tensor, no value yet, or a value that was not kept.
         """
-        runner = self._subgraph(subgraph_index) if subgraph_index else self._runner
+        runner = self._runner
+        if runner.sections is self._sections and runner.ready and type(tensor_index) is int:
+            memory = self._memory.get(tensor_index)
+            if memory is not None and not subgraph_index:
+                return memory.copy() if memory.ndim else memory[()]
+        if subgraph_index:
+            runner = self._subgraph(subgraph_index)
         tensor = tensor_of(runner, tensor_index, "GetTensor")
         array = readable(runner, tensor)
         is_empty = array.size == 0 and not array.dtype.hasobject
         # LiteRT, too, gives only those empty arrays whose shape it knew before the run
         if is_empty and (tensor.is_constant or runner.shape_depends_on_data(tensor.index)):
             raise ValueError("Invalid tensor size.")
+        if not subgraph_index:
+            self._remember(tensor_index)
         return value_of(tensor.dtype, array)
 
     def tensor(self, tensor_index: int) -> Callable[[], Any]:

@@ -56,6 +56,11 @@ def tensor_of(runner: SubgraphRunner, index: Any, use: str) -> TensorType:
     raise ValueError(f"Invalid tensor index {number} exceeds max tensor index {count}")
 
 
+def is_plain(dtype: DType) -> bool:
+    """True where NumPy's elements are the tensor's: no strings, 4 bits, bfloat16, handles."""
+    return dtype.bits == 8 * dtype.itemsize and dtype.name != "BFLOAT16"
+
+
 def index_of(index: Any, use: str) -> int:
     """A tensor index as an int: integers and NumPy numbers pass; else TypeError."""
     if isinstance(index, np.floating) and not isinstance(index, float) and np.isfinite(index):
@@ -190,8 +195,7 @@ def stored_value(value: Any, tensor: TensorType) -> Array:
         type(value) is np.ndarray
         and value.dtype is dtype.numpy
         and value.shape == tensor.shape
-        and dtype.bits == 8 * dtype.itemsize
-        and dtype.name != "BFLOAT16"
+        and is_plain(dtype)
     ):
         return value
     try:
