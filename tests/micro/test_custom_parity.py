@@ -1,0 +1,93 @@
+"""Custom operators beside TFLM's wheel, run for run: results, state, reset."""
+
+from __future__ import annotations
+
+import io
+import pickle
+import subprocess
+import sys
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.micro.customs import CASES, Case
+
+from litejit.micro import runtime
+
+pytestmark = pytest.mark.skipif(find_spec("tflite_micro") is None, reason="no TFLM here")
+ARENA = 1 << 20
+
+# A process of its own: TFLM's wheel can end it. Results are written as they come.
+WORKER = """
+import pickle, sys
+import numpy as np
+from tflite_micro.python.tflite_micro import runtime
+
+def outputs(interpreter):
+    found = []
+    while True:
+        try:
+            found.append(np.array(interpreter.get_output(len(found))))
+        except IndexError:
+            return found
+
+for content, runs in pickle.load(sys.stdin.buffer):
+    said = []
+    try:
+        interpreter = runtime.Interpreter.from_bytes(content, arena_size=1 << 20)
+        for again in range(2):
+            for values in runs:
+                for number, value in enumerate(values):
+                    interpreter.set_input(value, number)
+                said.append((interpreter.invoke(), outputs(interpreter)))
+            interpreter.reset()
+    except Exception as error:
+        said = f"{type(error).__name__}: {error}"
+    pickle.dump(said, sys.stdout.buffer)
+    sys.stdout.flush()
+"""
+
+
+@pytest.fixture(scope="module")
+def said_by_tflm() -> dict[str, Any]:
+    asked = pickle.dumps([(case.content, case.runs) for case in CASES])
+    done = subprocess.run(
+        [sys.executable, "-c", WORKER], input=asked, capture_output=True, check=False, timeout=120
+    )
+    results = io.BytesIO(done.stdout)
+    found = {}
+    for case in CASES:
+        if results.tell() < len(done.stdout):
+            found[case.name] = pickle.load(results)
+    return found
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_every_run_gives_what_tflm_gives(case: Case, said_by_tflm: dict[str, Any]) -> None:
+    said = said_by_tflm.get(case.name, "its process ended before")
+    assert not isinstance(said, str), said
+    interpreter = runtime.Interpreter.from_bytes(case.content, arena_size=ARENA)
+
+    expected = iter(said)
+    for number_of_round in range(2):
+        for run, values in enumerate(case.runs):
+            for number, value in enumerate(values):
+                interpreter.set_input(value, number)
+            status = interpreter.invoke()
+            code, outputs = next(expected)
+            assert status == code
+            unfilled = case.name.startswith("circular") and not number_of_round and run < 3
+            if not status and not unfilled:  # TFLM's slots hold anything at first
+                assert_same(interpreter, outputs)
+        interpreter.reset()
+
+
+def assert_same(interpreter: runtime.Interpreter, outputs: list[Any]) -> None:
+    flags = [bool(o) for o in outputs if o.dtype == np.bool_]
+    for number, expected in enumerate(outputs):
+        found = np.asarray(interpreter.get_output(number))
+        assert found.dtype == expected.dtype
+        if flags and not all(flags) and expected.dtype != np.bool_:
+            continue  # not full yet: TFLM leaves what was there
+        np.testing.assert_array_equal(found, expected)
