@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from litejit.engine.graph import Graph, readers
+from litejit.engine.rowwise import join_rows
 from litejit.engine.tabulate import tabulate
 from litejit.ops.base import Node
 from litejit.record import replace
@@ -16,7 +17,7 @@ def rewrite(graph: Graph, keep: frozenset[int], *, fuse: bool) -> Graph:
         return graph
     graph = drop_unused(tabulate(drop_unused(graph)))
     graph = fuse_before(join_pairs(graph))
-    return fuse_after(graph)
+    return join_rows(fuse_after(graph))
 
 
 def drop_unused(graph: Graph) -> Graph:

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from litejit.codegen.isa import Isa
 
 
+SUMMED = 256  # vectors whose values are added before they meet the total
+
+
 def map_row(
     fn: Function,
     source: Pointer,
@@ -44,6 +47,31 @@ def map_row(
     with fn.when(whole < n):
         value = change(source.load(whole, lanes=lanes))
         target.store(whole, value, mask=fn.first(n - whole, lanes))
+
+
+def _map_and_sum(
+    fn: Function, source: Pointer, target: Pointer, n: Value, change: Callable[[Value], Value]
+) -> Value:  # fmt: skip
+    """As `map_row`; returns one vector of partial sums, added by blocks of SUMMED vectors."""
+    lanes = fn.isa.lanes(f32)
+    zero = fn.const(0.0, f32 * lanes)
+    pairs = n / (2 * lanes) * (2 * lanes)
+    total = [zero]
+    with fn.loop(pairs, step=SUMMED * lanes, carry=total) as first:
+        parts = [zero, zero]
+        stop = fn.minimum(first + SUMMED * lanes, pairs)
+        with fn.loop(stop, start=first, step=2 * lanes, carry=parts) as at:
+            for j in range(2):
+                value = change(source.load(at + j * lanes, lanes=lanes))
+                target.store(at + j * lanes, value)
+                parts[j] = parts[j] + value
+        total[0] = total[0] + (parts[0] + parts[1])
+    with fn.loop(n, start=pairs, step=lanes, carry=total) as at:
+        mask = fn.first(n - at, lanes)
+        value = mask.choose(change(source.load(at, lanes=lanes)), zero)
+        target.store(at, value, mask=mask)
+        total[0] = total[0] + value
+    return total[0]
 
 
 class SoftmaxF32(KernelSpec):
@@ -71,9 +99,9 @@ class SoftmaxF32(KernelSpec):
             if self.log:
                 self._logarithms(fn, source, target, n, top, power)
             else:
-                map_row(fn, source, target, n, power)
-                total = fn.reduce("add", fold_row(fn, "sum", target, n)).splat(lanes)
-                map_row(fn, target, target, n, lambda value: value / total)
+                total = fn.reduce("add", _map_and_sum(fn, source, target, n, power))
+                share = (fn.const(1.0, f32) / total).splat(lanes)  # a product is 10 times faster
+                map_row(fn, target, target, n, lambda value: value * share)
         return fn.ir()
 
     @staticmethod

@@ -231,10 +231,7 @@ def lower_batch_matmul(node: Node, steps: Lowering) -> None:
     out = sums_of(node, steps, None, n)
     assert out is not None
     isa, right = steps.isa, steps.inputs[1]
-    vectors = -(-n // isa.lanes(f32))
-    # rows of an operand that lies as it is may be read less than a vector past their end
-    wide = 0 if adj_y else next(v for v in (2, 3, 1) if vectors % v == 0)
-    tile = choose_tile(isa, m, n, fixed_vectors=wide)
+    tile, parts = _column_parts(isa, m, n, free=adj_y)
     columns = tile.columns(isa)
     count, x_step, y_step, outer = plan
     if adj_y:
@@ -245,13 +242,39 @@ def lower_batch_matmul(node: Node, steps: Lowering) -> None:
         size, pitches = n * k, (n, columns)
     bias = out.padded_bias(steps, columns)
     for position, (left_at, right_at) in enumerate(outer):
-        product(
-            steps, out, steps.inputs[0].at(4 * left_at * m * k), right.at(4 * right_at * size),
-            tile, m, k, bias=bias, x_row=1 if adj_x else k, x_k=m if adj_x else 1,
-            w_k=pitches[0], w_panel=pitches[1], y=out.y.at(4 * position * count * m * n),
-            residual=out.residual.at(4 * position * count * m * n),
-            batches=count, x_batch=x_step * m * k, w_batch=y_step * size, y_batch=m * n,
-        )  # fmt: skip
+        for start, width, part in parts:
+            place = 4 * (position * count * m * n + start)
+            product(
+                steps, out, steps.inputs[0].at(4 * left_at * m * k),
+                right.at(4 * (right_at * size + start)), part, m, k, bias=bias,
+                x_row=1 if adj_x else k, x_k=m if adj_x else 1, w_k=pitches[0],
+                w_panel=pitches[1] if adj_y else part.columns(isa), y=out.y.at(place), y_row=n,
+                residual=out.residual.at(place), batches=count, x_batch=x_step * m * k,
+                w_batch=y_step * size, y_batch=m * n, n=width,
+            )  # fmt: skip
+
+
+def _column_parts(
+    isa: Isa, m: int, n: int, *, free: bool
+) -> tuple[Tile, list[tuple[int, int, Tile]]]:
+    """A tile, and (first column, columns, tile) of products that make all columns.
+
+    Unless `free`, rows of the right operand lie as they are: they may be read less than a vector
+    past their end, so that panels have no empty vectors.
+    """
+    lanes = isa.lanes(f32)
+    vectors = -(-n // lanes)
+    if free:
+        tile = choose_tile(isa, m, n)
+        return tile, [(0, n, tile)]
+    wide = next(v for v in (2, 3, 1) if vectors % v == 0)
+    if wide > 1 or vectors < 4:
+        tile = choose_tile(isa, m, n, fixed_vectors=wide)
+        return tile, [(0, n, tile)]
+    most = (vectors - 1) * lanes
+    tile = choose_tile(isa, m, most, fixed_vectors=2)
+    rest = choose_tile(isa, m, n - most, fixed_vectors=1)
+    return tile, [(0, most, tile), (most, n - most, rest)]
 
 
 def batches_of(
