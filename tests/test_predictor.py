@@ -188,17 +188,18 @@ def test_array_of_the_tensors_own_type_is_quantized_already() -> None:
 
 def test_rounding_is_that_of_quantize() -> None:
     builder = ModelBuilder()
-    x = builder.main.add_input("x", (8,), F32)
-    q = builder.main.add_output("q", (8,), I8, quantization=per_tensor(0.5, 3))
+    x = builder.main.add_input("x", (1008,), F32)
+    q = builder.main.add_output("q", (1008,), I8, quantization=per_tensor(0.5, 3))
     builder.main.add_operator("QUANTIZE", [x], [q])
     values = np.array([0.25, -0.25, 0.75, 0.249999985, 1e9, -1e9, np.inf, -0.75], np.float32)
+    values = np.concatenate([values, np.arange(-500, 500, dtype=np.float32) / 8])
     interpreter = litejit.Interpreter(model_content=builder.to_bytes())
     interpreter.allocate_tensors()
     interpreter.set_tensor(0, values)
     interpreter.invoke()
     from litejit.edges import quantizer
 
-    memory = np.zeros(8, np.int8)
+    memory = np.zeros(1008, np.int8)
     quantizer(interpreter._runner.types[1])(values, memory)
     assert memory.tolist() == interpreter.get_tensor(1).tolist()
 

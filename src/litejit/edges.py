@@ -9,7 +9,7 @@ import numpy as np
 
 from litejit.types import BF16, STRING, Array, TensorType
 
-_NUDGE = 1 + 2.0**-40  # carries ties, and ties only, away from zero
+_BELOW_HALF = np.nextafter(np.float32(0.5), np.float32(0))  # x + this, cut off, is round(x)
 
 
 def as_array(value: Any) -> tuple[Array, bool]:
@@ -40,19 +40,30 @@ def is_quantized(tensor: TensorType) -> bool:
 def quantizer(tensor: TensorType) -> Callable[[Array, Array], None]:
     """A function that quantizes float32 values into memory, rounding half away from zero.
 
-    q = clamp(round(x / scale) + zero_point), as the operator QUANTIZE does it.
+    q = clamp(round(x / scale) + zero_point), as the operator QUANTIZE does it. The function
+    works in buffers of its own: it serves one thread at a time.
     """
     scale, zero = _along(tensor)
     limits = np.iinfo(tensor.dtype.numpy)
-    low, high = limits.min - zero, limits.max - zero
+    # Bounds of x, a quarter of a step beyond the last value: nothing overflows behind them.
+    low = np.asarray((limits.min - zero - 0.25) * scale, np.float32)
+    high = np.asarray((limits.max - zero + 0.25) * scale, np.float32)
+    half = np.array(_BELOW_HALF)
+    # 0-d arrays, and results that never lie on their operands: at one element, anything else
+    # costs several times the arithmetic.
+    a, b, c = (np.empty(tensor.dims, np.float32) for _ in range(3))
+    fmax, fmin, divide, copysign = np.fmax, np.fmin, np.divide, np.copysign
+    add, trunc = np.add, np.trunc
 
     def quantize(values: Array, memory: Array) -> None:
-        with np.errstate(all="ignore"):
-            exact = np.multiply(values / scale, _NUDGE, dtype=np.float64)
-            np.rint(exact, exact)
-            np.fmax(exact, low, exact)
-            np.fmin(exact, high, exact)
-            np.add(exact, zero, memory, casting="unsafe")
+        fmax(values, low, a)
+        fmin(a, high, b)
+        divide(b, scale, a)
+        copysign(half, a, b)
+        add(a, b, c)
+        trunc(c, a)
+        add(a, zero, b)
+        memory[...] = b
 
     return quantize
 
@@ -60,26 +71,24 @@ def quantizer(tensor: TensorType) -> Callable[[Array, Array], None]:
 def dequantizer(tensor: TensorType) -> Callable[[Array], Array]:
     """A function that gives real values as float32: scale * (q - zero_point)."""
     scale, zero = _along(tensor)
-    zero32 = np.float32(zero) if np.ndim(zero) == 0 else zero.astype(np.float32)
 
     def dequantize(memory: Array) -> Array:
-        real: Array = np.subtract(memory, zero32, dtype=np.float32)
-        real *= scale
+        real: Array = (memory.astype(np.float32) - zero) * scale
         return real
 
     return dequantize
 
 
-def _along(tensor: TensorType) -> tuple[Any, Any]:
-    """Scale and zero point, shaped to go along their axis where there are several."""
+def _along(tensor: TensorType) -> tuple[Array, Array]:
+    """Scale and zero point as float32, shaped to go along their axis where there are several."""
     q = tensor.quantization
     assert q is not None
-    if not q.per_channel:
-        return np.float32(tensor.scale), tensor.zero_point
-    shape = [1] * max(tensor.rank, 1)
-    shape[q.axis] = -1
-    zeros = np.broadcast_to(q.zero_points, q.scales.shape)
-    return q.scales.astype(np.float32).reshape(shape), zeros.reshape(shape).astype(np.int64)
+    scales = np.asarray(q.scales, np.float32)
+    zeros = np.broadcast_to(q.zero_points, scales.shape).astype(np.float32)
+    shape = [1] * tensor.rank if q.per_channel else []
+    if q.per_channel:
+        shape[q.axis] = -1
+    return scales.reshape(shape), zeros.reshape(shape)
 
 
 def cast(array: Array, tensor: TensorType, *, loose: bool, name: str, raw: bool) -> Array:

@@ -19,6 +19,7 @@ from litejit.profiling import Profile
 from litejit.types import Array
 
 _Shapes = tuple[tuple[int, ...], ...]
+_F32 = np.dtype(np.float32)
 _MOST_SHAPES = 4  # of inputs, for which prepared graphs are kept
 
 
@@ -179,7 +180,7 @@ class Predictor:
         assert memory is not None
         if array.dtype is memory.dtype:
             memory[...] = array
-        elif quantize is not None and not self._raw and array.dtype == np.float32:
+        elif quantize is not None and not self._raw and array.dtype is _F32:
             quantize(array, memory)
         else:
             return False
