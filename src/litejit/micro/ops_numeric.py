@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from litejit.ops import activation, arithmetic, bitwise, compare, fixedexp, quantize
+from litejit.ops import activation, arithmetic, bitwise, compare, fixedexp, quantize, unary
 from litejit.ops import fixedpoint as fixed
 from litejit.ops import reduce as reductions
 from litejit.ops import softmax as softmaxes
@@ -249,6 +249,27 @@ class Greater(compare.Greater):
         """int16 runs in NumPy."""
         if node.input(0).dtype != I16:
             super().lower(node, steps)
+
+
+_RSQRT_OP = unary.Rsqrt
+
+
+class Rsqrt(_RSQRT_OP):  # type: ignore[misc,valid-type]
+    """int16 by the arithmetic of int8: LiteRT interpolates a table."""
+
+    def integers(self, node: Node, x: Array) -> Array:
+        """Codes at the zero point give the largest output."""
+        if x.dtype != np.int16:
+            return np.asarray(super().integers(node, x))
+        source, target = node.input(0), node.output(0)
+        value = x.astype(np.int64) - source.zero_point
+        node.check((value >= 0).all(), "the square root of a negative number")
+        real = np.float32(np.sqrt(np.float32(source.scale))) * np.float32(target.scale)
+        m, shift = fixed.quantize_multiplier(1 / float(real))
+        inverse, left = fixedexp.inverse_sqrts(value)
+        data = fixed.mbqm(np.ones_like(value), inverse, left + 20)
+        result = np.clip(fixed.mbqm(data, m, shift - 20) + target.zero_point, -32768, 32767)
+        return np.where(value == 0, 32767, result)
 
 
 _FLOATS = (F16, BF16, F32, F64, C64)

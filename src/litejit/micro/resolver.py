@@ -8,14 +8,16 @@ from typing import Any
 import numpy as np
 
 from litejit.micro import support
+from litejit.micro.lowering import table16
 from litejit.ops.base import Arrays, Lowering, Node, Op, Types
+from litejit.ops.elementwise import Unary
 from litejit.ops.resolver import BuiltinOpResolver
-from litejit.types import Array
+from litejit.types import I16, Array
 
 _OWN = {
     "ops_numeric": "LOGISTIC:Logistic TANH:Tanh RELU6:Relu6 MUL:Mul PRELU:Prelu"
     " LEAKY_RELU:LeakyRelu SOFTMAX:Softmax ADD_N:AddN CUMSUM:Cumsum CAST:Cast QUANTIZE:Quantize"
-    " SQUARED_DIFFERENCE:SquaredDifference GREATER:Greater",
+    " SQUARED_DIFFERENCE:SquaredDifference GREATER:Greater RSQRT:Rsqrt",
     "ops_matrix": "CONV_2D:Conv2D DEPTHWISE_CONV_2D:DepthwiseConv2D SVDF:SVDF"
     " TRANSPOSE_CONV:TransposeConv FULLY_CONNECTED:FullyConnected",
     "ops_lstm": "UNIDIRECTIONAL_SEQUENCE_LSTM:SequenceLSTM",
@@ -108,8 +110,11 @@ def narrowed(op: Op, name: str, *, custom: bool) -> Op:
             return results
 
         def lower(self, node: Node, steps: Lowering) -> None:
-            refused = support.refusing_stage(name, *_names(node), custom=custom)
-            if not refused and not _depends_on_data(super().infer, node):
+            if support.refusing_stage(name, *_names(node), custom=custom):
+                return
+            if isinstance(self, Unary) and node.input(0).dtype == node.output(0).dtype == I16:
+                table16(node, steps)
+            elif not _depends_on_data(super().infer, node):
                 super().lower(node, steps)
 
     Narrowed.__name__ = Narrowed.__qualname__ = base.__name__

@@ -160,6 +160,21 @@ def inverse_sqrt(value: int) -> tuple[int, int]:
     return multiplier, -shift
 
 
+def inverse_sqrts(values: Array) -> tuple[Array, Array]:
+    """1 / sqrt of integers below 2**29 as (multipliers, left shifts); values below 2 give 1."""
+    value = np.maximum(np.asarray(values, I64), 2)
+    pairs = (31 - bit_length(value)) // 2 - 1
+    shift, a = 11 - pairs, value << (2 * pairs) >> 1
+    half_a = rounding_divide_by_pot(a, 1)
+    x: Array = np.full(value.shape, 1 << 28, I64)
+    for _ in range(5):
+        cube = saturating_shift(_mul(_mul(x, x), x), 6)
+        x = saturating_shift(_mul(x, (1 << 28) + (1 << 27)) - _mul(half_a, cube), 3)
+    multiplier = _mul(x, 1518500250) << np.maximum(-shift, 0)
+    small = np.asarray(values) <= 1
+    return np.where(small, _HIGH, multiplier), np.where(small, 0, np.minimum(-shift, 0))
+
+
 def table16(
     function: Callable[[Array], Array], scale: float, zero_point: int, output_scale: float
 ) -> Array:
