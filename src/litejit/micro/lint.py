@@ -91,10 +91,26 @@ def lint(model: Model) -> list[Finding]:
 
 def _whole_model(model: Model) -> Iterator[Finding]:
     try:
-        planners.offline_offsets(model)
+        fixed = planners.offline_offsets(model)
     except LitejitError as error:
         advice = "write the plan for all tensors of all subgraphs, or remove it"
         yield Finding(0, -1, planners.OFFLINE_PLAN, "prepare", str(error), advice)
+        return
+    if fixed is not None:
+        yield from _misplaced_variables(model, fixed)
+
+
+def _misplaced_variables(model: Model, fixed: list[int]) -> Iterator[Finding]:
+    """Variables that TFLM neither allocates nor plans: it looks one offset up for another."""
+    before = 0
+    for number, graph in enumerate(model.subgraphs):
+        for index, tensor in enumerate(graph.tensors):
+            if tensor.is_variable and fixed[before + index] == planners.ONLINE != fixed[index]:
+                problem = f"TFLM takes the offset of tensor {index} of subgraph 0 for the variable "
+                problem += f"{tensor.name!r} of subgraph {number}, and its process ends"
+                advice = "give that variable an offset too"
+                yield Finding(number, -1, planners.OFFLINE_PLAN, "prepare", problem, advice)
+        before += len(graph.tensors)
 
 
 def _complaints(view: View) -> Iterator[Complaint]:

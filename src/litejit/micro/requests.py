@@ -106,6 +106,7 @@ ROWS: dict[str, Row] = {
 }
 
 CUSTOM_ROWS: dict[str, Row] = {
+    "BasicClassifier": (_NO_OPTIONS, _NOTHING, "i* o*"),
     "CIRCULAR_BUFFER": (_NO_OPTIONS, "8", "i0 o0"),
     "TFLite_Detection_PostProcess": (_NO_OPTIONS, "112", "i0 i1 i2"),
     "TFLM_DECODE": (_NO_OPTIONS, _NOTHING, ""),

@@ -157,7 +157,7 @@ CUSTOMS: dict[str, tuple[str, str]] = {
     "CIRCULAR_BUFFER": ("i8 -> i8", ""),
     "TFLM_DECODE": ("", ""),
     "TFLite_Detection_PostProcess": ("f32 f32", ""),
-    "BasicClassifier": ("", ""),
+    "BasicClassifier": ("i32 i32 i32 -> b i32", ""),
     "SignalDelay": ("i16 -> i16", ""),
     "SignalEnergy": ("i16 -> u32", ""),
     "SignalFftAutoScale": ("i16 -> i16 i32", ""),
