@@ -75,6 +75,8 @@ CONVOLUTIONS = [
     ((1, 12, 12, 1), (64, 5, 5, 1), {}),
     ((1, 9, 9, 8), (12, 3, 3, 8), {"dilation": 2}),
     ((1, 1, 40, 12), (20, 1, 3, 12), {"dilation": 4, "padding": Padding.VALID}),
+    ((1, 1, 56, 16), (20, 1, 3, 16), {"dilation": 4, "padding": Padding.VALID}),
+    ((2, 3, 21, 24), (33, 1, 3, 24), {"activation": Activation.RELU}),
     ((2, 6, 7, 12), (9, 3, 3, 4), {"activation": Activation.RELU_N1_TO_1}),
     ((1, 5, 6, 8), (8, 3, 3, 2), {"stride": 2}),
     ((1, 8, 8, 6), (5, 8, 8, 6), {"padding": Padding.VALID}),

@@ -16,6 +16,7 @@ from functools import partial
 from typing import Any, cast
 
 import numpy as np
+from numpy.typing import NDArray
 
 from litejit.codegen.isa import Isa
 from litejit.codegen.lang import Function, Pointer, Ptr, Value, f32, i64, u64
@@ -29,12 +30,17 @@ _SIDE, _OUT = 6, 4
 PLANES = _SIDE * _SIDE
 
 
-def transform_weights(w: F32Array, columns: int) -> F32Array:
-    """[3, 3, C, N] -> panels of the 36 planes G w G^T: [36][panels][C][columns]."""
+def points_matrix() -> NDArray[np.float64]:
+    """G: six points' values of three taps."""
     a2, b2 = _A * _A, _B * _B
     points = [(0.0, a2 * b2), (_A, 2 * a2 * (a2 - b2)), (-_A, 2 * a2 * (a2 - b2))]
     points += [(_B, 2 * b2 * (b2 - a2)), (-_B, 2 * b2 * (b2 - a2))]
-    g = np.array([[1 / s, p / s, p * p / s] for p, s in points] + [[0, 0, 1]])
+    return np.array([[1 / s, p / s, p * p / s] for p, s in points] + [[0, 0, 1]])
+
+
+def transform_weights(w: F32Array, columns: int) -> F32Array:
+    """[3, 3, C, N] -> panels of the 36 planes G w G^T: [36][panels][C][columns]."""
+    g = points_matrix()
     c, n = w.shape[2:]
     # two matrix products in double precision; einsum over both at once is far slower
     rows = np.tensordot(g, w.astype(np.float64), (1, 0))
@@ -42,7 +48,7 @@ def transform_weights(w: F32Array, columns: int) -> F32Array:
     return np.stack([pack_panels(plane.astype(np.float32), columns) for plane in planes])
 
 
-def _half(fn: Function, d: Sequence[Value | None], second: bool) -> list[Value]:
+def half(fn: Function, d: Sequence[Value | None], *, second: bool) -> list[Value]:
     """Rows 0..2 or 3..5 of B^T d; the first half needs no d[5], the second no d[0]."""
     v = cast("Sequence[Value]", d)
     a2, b2 = _A * _A, _B * _B
@@ -59,7 +65,7 @@ def _half(fn: Function, d: Sequence[Value | None], second: bool) -> list[Value]:
     return [times(odd, _B, even), times(odd, -_B, even), last]
 
 
-def _outputs(fn: Function, m: Sequence[Value]) -> list[Value]:
+def outputs(fn: Function, m: Sequence[Value]) -> list[Value]:
     """A^T m: six values to four."""
 
     def times(x: Value, factor: float, y: Value) -> Value:
@@ -113,8 +119,8 @@ class _Block:
         self.h, self.wd, self.ch, self.oh, self.ow, self.n = fn.args[7:13]
         self.top, self.left, self.across, self.tiles, self.size = fn.args[13:]
         columns = spec.tile.columns(fn.isa)
-        self.ch_wide = _round_up(self.ch, self.lanes)
-        self.n_wide = _round_up(self.n, columns)
+        self.ch_wide = round_up(self.ch, self.lanes)
+        self.n_wide = round_up(self.n, columns)
         # a pitch that is a multiple of 4096 bytes would put all planes into one set of L1
         self.v_plane = self.size * self.ch_wide + 16
         self.m_plane = self.size * self.n_wide + 16
@@ -159,10 +165,10 @@ class _Block:
             d: list[Value | None] = [None] * _SIDE
             for i in range(1 if second else 0, _SIDE if second else _SIDE - 1):
                 d[i] = rows[i].load(at, lanes=self.lanes)
-            columns.append(_half(fn, d, second))
+            columns.append(half(fn, d, second=second))
         for i in range(3):
             line = [column[i] for column in columns]
-            values = _half(fn, line, False) + _half(fn, line, True)
+            values = half(fn, line, second=False) + half(fn, line, second=True)
             for j, value in enumerate(values):
                 plane = (3 * second + i) * _SIDE + j
                 out.store(self.v_plane * plane, value)
@@ -216,10 +222,10 @@ class _Block:
             planes = [
                 source.load(self.m_plane * (i * _SIDE + j), lanes=self.lanes) for i in range(_SIDE)
             ]
-            columns.append(_outputs(fn, planes))
+            columns.append(outputs(fn, planes))
         bias = self.bias.load(c, lanes=self.lanes)
         for i in range(_OUT):
-            for j, value in enumerate(_outputs(fn, [column[i] for column in columns])):
+            for j, value in enumerate(outputs(fn, [column[i] for column in columns])):
                 q = i * _OUT + j
                 other: Any = None
                 if ADD in self.spec.epilogue:
@@ -239,7 +245,8 @@ def opaque(pointer: Pointer) -> Pointer:
     return Pointer(pointer.fn, pointer.element, ref)
 
 
-def _round_up(x: Value, step: int) -> Value:
+def round_up(x: Value, step: int) -> Value:
+    """The next multiple of `step`."""
     return (x + (step - 1)) / step * step
 
 

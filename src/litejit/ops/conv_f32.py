@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from litejit.codegen.lang import f32
-from litejit.kernels import conv_f32, winograd
+from litejit.kernels import conv_f32, winograd, winograd_row
 from litejit.kernels.depthwise_f32 import DepthwiseF32, DepthwiseRollF32, RepeatChannelsF32
 from litejit.kernels.gemm_f32 import F32Array, choose_tile, pack_panels, pad_bias
 from litejit.ops.base import Lowering, Node, Operand
@@ -54,8 +54,51 @@ def lower_conv(node: Node, steps: Lowering) -> None:
         depth == window.channels and _pays_winograd(window, units) and not steps.isa.in_order
     ):
         _winograd(steps, out, window, weights, x)
+    elif depth == window.channels and _pays_winograd_row(window, units):
+        _winograd_row(steps, out, window, weights, x)
     else:
         _direct(steps, out, window, weights, x)
+
+
+def _pays_winograd_row(window: Window2D, units: int) -> bool:
+    """Three taps in a row, and tiles that waste less than a third."""
+    shape = (window.filter_h, window.filter_w, window.stride_h, window.stride_w)
+    plain = shape == (1, 3, 1, 1) and window.top == 0 and window.in_h == window.out_h
+    tiles = window.dilation_w * -(-window.out_w // (4 * window.dilation_w))
+    deep = window.channels >= 16 and units >= 16 and tiles >= 4
+    return plain and deep and 3 * 4 * tiles <= 4 * window.out_w
+
+
+def _winograd_row(
+    steps: Lowering, out: Sums, window: Window2D, weights: TensorType, x: Operand
+) -> None:
+    isa, units, channels, apart = steps.isa, out.units, window.channels, window.dilation_w
+    per_phase = -(-window.out_w // (4 * apart))
+    tiles = window.batch * window.out_h * apart * per_phase
+    lanes = isa.lanes(f32)
+    wide = -(-channels // lanes) * lanes + -(-units // lanes) * lanes
+    largest = max(8, min(56, (160 << 10) // (winograd_row.PLANES * 4 * wide)))
+    blocks = -(-tiles // largest)
+    if tiles >= 16:
+        blocks += blocks % 2  # two threads get equal shares
+    tile = choose_tile(isa, -(-tiles // blocks), units)
+    block = max(-(-tiles // blocks), tile.rows)
+    columns = tile.columns(isa)
+    w = steps.constant(
+        f"winograd row {columns}",
+        lambda: winograd_row.transform_weights(plain(weights)[:, 0].transpose(1, 2, 0), columns),
+    )
+    zeros = steps.constant("zeros", lambda: np.zeros(channels + 2 * lanes, np.float32))
+    floats = -(-winograd_row.scratch_floats(isa, tile, channels, units, block) // 16) * 16
+    sums = tiles * winograd_row.PLANES * channels * -(-units // columns) * columns
+    moved = tiles * winograd_row.PLANES * wide * 8.0
+    steps.call(
+        winograd_row.WinogradRowF32(tile, units % lanes != 0, out.epilogue),
+        x, w, out.padded_bias(steps, columns), out.y, out.residual, zeros,
+        steps.scratch(4 * floats), floats, window.in_w, channels, window.out_w, units,
+        window.left, apart, per_phase, apart * per_phase, tiles, block,
+        items=-(-tiles // block), cost_ns=nanoseconds(isa, sums, moved),
+    )  # fmt: skip
 
 
 def _pays_winograd(window: Window2D, units: int) -> bool:

@@ -165,13 +165,13 @@ class Layer:
         factor = weights.offset - weights.zero if weights.parts == "sums" else 0
         return with_sum_factor(block, factor)
 
-    def channel_constants(self, order: Array, sums: Array, *, moved: int | None = None) -> Array:
-        """Biases and rescaling for the channels `order`; `sums` are sums of meant weights.
+    def channel_constants(self, order: Array, sums: Array) -> Array:
+        """Biases and rescaling for the channels `order`; `sums` are sums of meant weights."""
+        return self.unmoved_constants(order, sums, self.moved)
 
-        `moved` is what a kernel adds to activations, unless it flips their sign bit.
-        """
+    def unmoved_constants(self, order: Array, sums: Array, moved: int = 0) -> Array:
+        """The same for kernels that do not flip activations' sign bits, but add `moved`."""
         n = self.numbers
-        moved = self.moved if moved is None else moved
         bias = n.bias - (n.input.zero_point + moved) * sums
         return epilogues.channel_constants(
             n.form, self.lanes, bias[order], n.multiplier[order], n.shift[order], n.zero

@@ -98,7 +98,7 @@ def convolve(layer: Layer, window: Window2D) -> None:
     )
     channels = steps.constant(
         f"biases {across}",
-        lambda: layer.channel_constants(order, meant().sum((1, 2, 3)), moved=0),
+        lambda: layer.unmoved_constants(order, meant().sum((1, 2, 3))),
     )
     inside, outside = window.in_h * window.in_w * depth, window.out_h * window.out_w * units
     for image in range(window.batch):
