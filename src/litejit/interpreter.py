@@ -213,7 +213,9 @@ class Interpreter:
         if runner.sections is not self._sections:
             self._sections, self._memory = runner.sections, {}
         tensor = runner.types[tensor_index]
-        if not tensor.is_constant and is_plain(tensor.dtype) and tensor.size:
+        if tensor.shape is None or tensor.is_constant:  # or else its memory may change
+            return
+        if is_plain(tensor.dtype) and tensor.size:
             array = runner.array(tensor_index)
             if array is not None:
                 self._memory[tensor_index] = array
