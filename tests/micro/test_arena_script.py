@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -245,7 +247,9 @@ def test_json_holds_everything() -> None:
     assert data["operators"][0]["scratch"] == [8, 4]
     assert [b["name"] for b in data["buffers"]][:2] == ["x", "y"]
     assert data["buffers"][0]["offset"] == found.buffers[0].offset
-    assert data["peak"] == 1
+    assert data["peak"] == {
+        "tick": 1, "subgraph": 0, "operator": 0, "name": "MEAN", "buffers": [0, 1, 2, 3],
+    }  # fmt: skip
 
 
 def test_the_peak_is_where_living_buffers_reach_highest() -> None:
@@ -284,3 +288,17 @@ def test_an_operator_that_tflm_lacks_is_refused() -> None:
 def test_unknown_planners_are_refused() -> None:
     with pytest.raises(ValueError, match="no planner 'best': expected greedy or linear"):
         allocations(sum_of_two(), planner="best")
+
+
+def test_the_arena_needs_no_llvmlite_to_be_worked_out_and_drawn() -> None:
+    code = (
+        "import sys; sys.modules['llvmlite'] = None\n"
+        "from litejit.micro import allocations, lint, plot\n"
+        "from litejit.model.builder import ModelBuilder\n"
+        "model = ModelBuilder().build()\n"
+        "found = allocations.allocations(model)\n"
+        "assert plot.plot_html(found, 'x') and not lint.lint(model)\n"
+        "assert found.total == 496, found.total\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

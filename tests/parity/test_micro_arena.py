@@ -45,7 +45,8 @@ print(json.dumps(found))
 def reports() -> dict[str, str]:
     pytest.importorskip("tflite_micro")
     done = subprocess.run(
-        [sys.executable, "-c", f"SIZES = {SIZES}\n{ASK}"], capture_output=True, text=True, check=True, cwd=ROOT,
+        [sys.executable, "-c", f"SIZES = {SIZES}\n{ASK}"],
+        capture_output=True, text=True, check=True, cwd=ROOT,
         env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])},
     )  # fmt: skip
     found: dict[str, str] = json.loads(done.stdout)

@@ -131,8 +131,20 @@ class Allocations(Record):
             "operators": [_plain(operator) for operator in self.operators],
             "buffers": [_plain(buffer) for buffer in self.buffers],
             "ticks": [list(entry) for entry in self.ticks],
-            "peak": self.peak,
+            "peak": self._peak_json(),
             "notes": list(self.notes),
+        }
+
+    def _peak_json(self) -> dict[str, Any]:
+        """Where the peak is, and the numbers of the buffers that are alive there."""
+        operator = self.operator_at(self.peak)
+        alive = [k for k, buffer in enumerate(self.buffers) if buffer.lives_at(self.peak)]
+        return {
+            "tick": self.peak,
+            "subgraph": 0 if operator is None else operator.subgraph,
+            "operator": -1 if operator is None else operator.operator,
+            "name": "" if operator is None else operator.name,
+            "buffers": alive,
         }
 
 

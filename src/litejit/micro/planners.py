@@ -6,6 +6,8 @@ included; the clock ticks once an operator, and once more for every subgraph tha
 
 from __future__ import annotations
 
+from bisect import bisect_right
+
 from litejit.errors import PrepareError
 from litejit.micro.operands import GraphState
 from litejit.micro.structs import ALIGNMENT, MAX_LINEAR_BUFFERS, round_up
@@ -192,13 +194,15 @@ def plan_greedily(buffers: list[Buffer]) -> list[int]:
     free.sort(key=lambda k: (-buffers[k].size, -k))
     offsets = [0] * len(buffers)
     placed: list[int] = []  # by rising offset, equal ones in the order of placing
+    starts: list[int] = []  # their offsets
     for number, k in enumerate(fixed + free):
         if buffers[k].fixed != ONLINE:
             offsets[k] = buffers[k].fixed
         elif number:
             offsets[k] = _first_gap(buffers, offsets, placed, buffers[k])
-        at = next((p for p, other in enumerate(placed) if offsets[other] > offsets[k]), None)
-        placed.insert(len(placed) if at is None else at, k)
+        at = bisect_right(starts, offsets[k])
+        placed.insert(at, k)
+        starts.insert(at, offsets[k])
     return offsets
 
 
