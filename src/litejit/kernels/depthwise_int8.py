@@ -22,6 +22,7 @@ from litejit.codegen.lang import Function, Pointer, Ptr, Type, Value, i8, i32, i
 from litejit.kernels.base import KernelSpec
 from litejit.kernels.epilogue_int8 import ARGUMENTS, Epilogue
 from litejit.kernels.hybrid import Rescaling
+from litejit.kernels.int16 import Rescaling16
 from litejit.types import Array
 
 _SHAPE = (
@@ -40,7 +41,7 @@ class DepthwiseSpec(KernelSpec):
 
     taps_y: int
     taps_x: int
-    epilogue: Epilogue | Rescaling
+    epilogue: Epilogue | Rescaling | Rescaling16
     out_rows: int = 1
     stride: int = 1
     unsigned: bool = False

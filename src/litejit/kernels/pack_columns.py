@@ -27,8 +27,8 @@ class PackColumnsSpec(KernelSpec):
 
     def emit(self, name: str, isa: Isa) -> str:
         """Four rows at a time."""
-        words = ("depth", "full", "columns", "panels", "pitch", "step", "size")
-        words += ("factor", "base", "offset")
+        words = ["depth", "full", "columns", "panels", "pitch", "step", "size"]
+        words += ["factor", "base", "offset"]
         pointers = dict.fromkeys(("b", "weights", "blocks", "shared"), Ptr(i8))
         fn = Function(name, isa, **pointers, **dict.fromkeys(words, i64))
         b, weights, blocks, shared, *numbers = fn.args

@@ -19,6 +19,7 @@ from litejit.codegen.lang import Function, Pointer, Ptr, Type, Value, i8, i32, i
 from litejit.kernels.base import KernelSpec
 from litejit.kernels.epilogue_int8 import ARGUMENTS, Epilogue
 from litejit.kernels.hybrid import Rescaling
+from litejit.kernels.int16 import Rescaling16
 from litejit.kernels.requantize import halves
 
 COLUMNS = 32  # input pixels that a line of the table holds
@@ -40,7 +41,7 @@ class SlidingSpec(KernelSpec):
 
     rows: int
     taps_x: int
-    epilogue: Epilogue | Rescaling
+    epilogue: Epilogue | Rescaling | Rescaling16
     unsigned: bool = False
 
     def emit(self, name: str, isa: Isa) -> str:

@@ -104,7 +104,7 @@ class HybridLayer(Layer):
             residual = found.at(4 * (self._start + offset))
         return self._quantized.parameters, residual, 0
 
-    def channel_constants(self, order: Array, sums: Array) -> Array:
+    def channel_constants(self, order: Array, sums: Array, *, moved: int | None = None) -> Array:
         """Sums of weights, scales and biases of the channels `order`."""
         n = self.numbers
         return kernels.channel_constants(self.lanes, sums[order], n.scales[order], n.bias[order])
@@ -112,7 +112,8 @@ class HybridLayer(Layer):
     def padding(self, nbytes: int) -> Operand:
         """Bytes of the zero point that was found for the image."""
         assert nbytes <= self._quantized.padded
-        return self._quantized.padding
+        padding: Operand = self._quantized.padding
+        return padding
 
 
 class _Quantized(Record):

@@ -82,7 +82,7 @@ class Layer16(Layer):
         limits = np.array(self.numbers.limits, np.int32)
         return self.steps.constant("limits", lambda: limits), 0, 0
 
-    def channel_constants(self, order: Array, sums: Array) -> Array:
+    def channel_constants(self, order: Array, sums: Array, *, moved: int | None = None) -> Array:
         """Biases and rescaling of the channels `order`."""
         n = self.numbers
         return int16.channel_constants(

@@ -12,6 +12,7 @@ from litejit.codegen.lang import i32
 from litejit.kernels import epilogue_int8 as epilogues
 from litejit.kernels import requantize
 from litejit.kernels.hybrid import Rescaling
+from litejit.kernels.int16 import Rescaling16
 from litejit.ops.base import Lowering, Node, Operand
 from litejit.ops.convolution import operands
 from litejit.ops.fixedpoint import type_range
@@ -128,7 +129,7 @@ class Layer:
         """The layer's result, `offset` elements further on."""
         return self.steps.outputs[0].at(offset)
 
-    def epilogue(self, channels: int) -> epilogues.Epilogue | Rescaling:
+    def epilogue(self, channels: int) -> epilogues.Epilogue | Rescaling | Rescaling16:
         """The epilogue of a kernel that makes `channels` channels of each pixel."""
         fused, lanes = self.fused, self.lanes
         whole = type_range(self.numbers.output.dtype)
