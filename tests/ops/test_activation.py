@@ -71,7 +71,7 @@ def test_int16_curves_interpolate_one_table(name: str, scale: float) -> None:
 
 
 def test_the_sigmoid_table_starts_and_ends_as_litert_lists_it() -> None:
-    table = activation._SIGMOID.tolist()
+    table = activation.SIGMOID.tolist()
     assert table[:6] == [32768, 33451, 34133, 34813, 35493, 36169]
     assert table[35] == 53169
     assert table[-3:] == [65534, 65534, 65535]

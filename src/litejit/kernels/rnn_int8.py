@@ -148,6 +148,7 @@ class LSTMInt8(KernelSpec):
         lanes, gates = limits[0].type.lanes, 4 if self.input_gate else 3
         block = requantize.nbytes(self.form, lanes)
         hidden = constants + 2 * gates * block
+        tables = hidden + requantize.nbytes(self.hidden_form, lanes)
         for v in range(self.vectors):
             totals = []
             for g in range(gates):
@@ -156,26 +157,50 @@ class LSTMInt8(KernelSpec):
                     at = constants + (side * gates + g) * block
                     loaded = requantize.load(self.form, at, lanes)
                     sums = parts[side][g * self.vectors + v]
-                    total = _saturate(requantize.apply(self.form, fn.isa, sums, loaded) + total)
+                    total = self.joined(requantize.apply(self.form, fn.isa, sums, loaded), total)
                 totals.append(total)
             forget, update, out = totals[-3:]
-            f, g_, o = (rnn_fixed16.logistic(forget), rnn_fixed16.tanh(update),
-                        rnn_fixed16.logistic(out))  # fmt: skip
-            share = rnn_fixed16.logistic(totals[0]) if self.input_gate else -f + rnn_fixed16.ONE
+            f, g_, o = (self.logistic(forget, tables), self.tanh(update, tables),
+                        self.logistic(out, tables))  # fmt: skip
+            share = self.logistic(totals[0], tables) if self.input_gate else -f + rnn_fixed16.ONE
             place = v * lanes
-            kept = rnn_fixed16.halve(f * cell.load(place, lanes=lanes).to(i32), 15)
-            new = _saturate(kept + rnn_fixed16.halve(share * g_, 30 + self.cell_bits))
+            kept = self.scaled(f * cell.load(place, lanes=lanes).to(i32), 15)
+            new = saturate(kept + self.scaled(share * g_, 30 + self.cell_bits))
             new = fn.minimum(fn.maximum(new, limits[0]), limits[1])
             mask = fn.first(left - place, lanes)
             cell.store(place, new.to(i16), mask=mask)
-            product = o * rnn_fixed16.tanh(new, 15 + self.cell_bits)
+            product = o * self.tanh_of_cell(new, tables)
             product = product + _wrapped(requantize.input_offset(self.hidden_form))
             made = requantize.load(self.hidden_form, hidden, lanes)
             y = requantize.apply(self.hidden_form, fn.isa, product, made)
             target.store(place, requantize.narrow(y, unsigned=False), mask=mask)
 
 
-def _saturate(x: Value) -> Value:
+    # what other integer LSTMs do in another way; `tables` lies behind the constants
+
+    def joined(self, part: Value, total: Value) -> Value:
+        """A gate's sum with the scaled sum of one side."""
+        return saturate(part + total)
+
+    def scaled(self, product: Value, exponent: int) -> Value:
+        """A product of gates over 2**exponent."""
+        return rnn_fixed16.halve(product, exponent)
+
+    def logistic(self, x: Value, tables: Pointer) -> Value:
+        """Of Q3.12."""
+        return rnn_fixed16.logistic(x)
+
+    def tanh(self, x: Value, tables: Pointer) -> Value:
+        """Of Q3.12."""
+        return rnn_fixed16.tanh(x)
+
+    def tanh_of_cell(self, x: Value, tables: Pointer) -> Value:
+        """Of a cell."""
+        return rnn_fixed16.tanh(x, 15 + self.cell_bits)
+
+
+def saturate(x: Value) -> Value:
+    """To the range of int16."""
     return x.fn.minimum(x.fn.maximum(x, -32768), 32767)
 
 

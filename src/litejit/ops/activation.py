@@ -34,7 +34,7 @@ def _sigmoid_table() -> Array:
     return table
 
 
-_SIGMOID = _sigmoid_table()
+SIGMOID = _sigmoid_table()
 
 
 def via_float64(function: Any, x: Array) -> Array:
@@ -106,7 +106,7 @@ class _Sigmoidal(Unary):
 
 def _interpolated(size: Array, bits: int, saturated: int) -> Array:
     index = np.minimum(size >> bits, 254)
-    base, step = _SIGMOID[index], _SIGMOID[index + 1] - _SIGMOID[index]
+    base, step = SIGMOID[index], SIGMOID[index + 1] - SIGMOID[index]
     value = (base << bits) + (size & ((1 << bits) - 1)) * step
     return np.where(size >> bits >= 255, saturated, value)
 
