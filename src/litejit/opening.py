@@ -7,8 +7,10 @@ from typing import Any
 
 from litejit import settings
 from litejit.codegen.isa import Isa
+from litejit.engine import kept
+from litejit.engine.collector import collection_paused
 from litejit.engine.runner import LoadedModel, SubgraphRunner, make_runners
-from litejit.model import read_model
+from litejit.model import read_content, read_model
 from litejit.ops.resolver import OpResolver
 
 
@@ -17,7 +19,10 @@ def load_model(source: Any) -> LoadedModel:
 
     Raises ModelError where it cannot be read.
     """
-    return LoadedModel(read_model(source))
+    with collection_paused():
+        data = read_content(source)
+        digest = kept.Digest(data) if len(data) <= kept.LARGEST_FILE else None
+        return LoadedModel(read_model(data, verify=False), data, digest)
 
 
 def load_path(path: Any) -> LoadedModel:
@@ -28,9 +33,13 @@ def load_path(path: Any) -> LoadedModel:
 def open_runners(
     loaded: LoadedModel, resolver: OpResolver, *, threads: int = 1, preserve_all: bool = False
 ) -> list[SubgraphRunner]:
-    """The runners of all subgraphs of one new interpreter of a model."""
+    """The runners of all subgraphs of one new interpreter of a model.
+
+    Raises ModelError where the model breaks a rule of the format.
+    """
     isa = host_isa() if resolver.compiled else None
-    return make_runners(loaded, resolver, isa=isa, threads=threads, preserve_all=preserve_all)
+    with collection_paused():
+        return make_runners(loaded, resolver, isa=isa, threads=threads, preserve_all=preserve_all)
 
 
 def host_isa() -> Isa | None:

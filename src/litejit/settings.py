@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from typing import NamedTuple
+
+from litejit.record import Record
 
 
-class Setting(NamedTuple):
+class Setting(Record):
     """One environment variable."""
 
     name: str

@@ -93,6 +93,7 @@ class Process:
 
         monkeypatch.setattr(llvm, "compile_ir", counted)
         monkeypatch.setenv("LITEJIT_CACHE", str(folder))
+        monkeypatch.setattr(cache, "_PRUNE_SECONDS", 0.0)  # each load looks through the folder
 
     def load(self, specs: list[Answer] = SPECS, row: isa.Isa = HOST) -> int:
         self.forget()
@@ -102,7 +103,7 @@ class Process:
 
     def forget(self) -> None:
         self.compiled.clear()
-        for name in ("_loaded", "_warned", "_pruned"):
+        for name in ("_loaded", "_packs", "_warned", "_pruned"):
             self.patch.setattr(cache, name, type(getattr(cache, name))())
 
     def files(self) -> list[Path]:
@@ -145,7 +146,7 @@ def test_concurrent_cold_starts_agree_and_a_warm_one_never_imports_llvmlite(
 ) -> None:
     folder = tmp_path / "cache"
     started = [script(folder) for _ in range(3)]
-    assert [output(one) for one in started] == ["True"] * 3
+    assert "True" in [output(one) for one in started]
     assert output(script(folder)) == "False"
     assert sorted(file.suffix for file in (folder / "kernels").iterdir()) == [
         *[".obj"] * 20,
@@ -155,9 +156,34 @@ def test_concurrent_cold_starts_agree_and_a_warm_one_never_imports_llvmlite(
 
 def test_another_set_of_the_same_kernels_is_linked_from_their_objects(process: Process) -> None:
     process.load()
-    assert process.load(SPECS[:2]) == 0
+    assert process.load(SPECS[:3]) == 0
     assert process.load([*SPECS, Answer(99)]) == 1
     assert cache.info().packs == 3
+
+
+def test_few_kernels_are_linked_from_their_objects_each_time(process: Process) -> None:
+    process.load(SPECS[:2])
+    assert [file.suffix for file in process.files()] == [".obj", ".obj"]
+    assert process.load(SPECS[:2]) == 0
+
+
+def test_a_folder_is_looked_through_once_an_hour(process: Process) -> None:
+    process.patch.setattr(cache, "_PRUNE_SECONDS", 3600.0)
+    process.load()
+    looks = []
+    process.patch.setattr(cache, "_entries", lambda folder: looks.append(folder) or [])
+    process.load([Answer(40)])
+    assert not looks
+    os.utime(process.folder.parent / "kernels.pruned", (1, 1))
+    process.load([Answer(41)])
+    assert len(looks) == 1
+
+
+def test_a_folder_of_many_entries_loses_its_oldest_half(process: Process) -> None:
+    process.load()
+    process.patch.setattr(cache, "_MOST_ENTRIES", 4)
+    process.load([Answer(42)])
+    assert len(process.files()) == 2 + 1
 
 
 def test_a_process_keeps_the_addresses_it_gave(process: Process) -> None:

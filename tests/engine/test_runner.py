@@ -29,6 +29,7 @@ def test_numpy_runs_where_kernels_cannot_be_compiled(monkeypatch: pytest.MonkeyP
         raise CodegenError("no compiler today")
 
     monkeypatch.setattr(cache, "addresses", refuse)
+    monkeypatch.setattr(cache, "pack_addresses", refuse)
     plain = Interpreter(str(DIGITS))
     with pytest.warns(UserWarning, match="no compiler today"):
         plain.allocate_tensors()

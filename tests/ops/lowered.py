@@ -8,6 +8,8 @@ import numpy as np
 from tests.kernels.harness import Fenced
 
 from litejit.codegen import cache
+from litejit.engine.constants import aligned_copy
+from litejit.kernels.base import Pieces
 from litejit.ops.base import Node
 
 _KERNEL = ctypes.CFUNCTYPE(None, ctypes.c_void_p, *[ctypes.c_int64] * 3)
@@ -39,7 +41,8 @@ class RunningSteps:
         return Address(self.fences[-1].address)
 
     def constant(self, name, make):
-        array = np.asarray(make())
+        made = make()
+        array = aligned_copy(made) if isinstance(made, Pieces) else np.asarray(made)
         known = self.names.setdefault(name, array)
         assert np.array_equal(known, array), f"two constants are named {name!r}"
         return self._fenced(array)

@@ -4,6 +4,7 @@ On disk, in a private folder, entries are written once under a temporary name an
 
     <hash>.pack   linked code of one set of kernels: one open, read and map for a warm start
     <hash>.obj    the ELF object of one kernel, from which other packs are linked
+    <hash>.prog   what others keep here: programs (litejit.engine.kept)
 
 An entry is `code | index | trailer`. Its name is the hash of everything that its bytes depend
 on: the keys of the specs, the instruction set, the system, the versions of litejit and of this
@@ -30,7 +31,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from litejit import settings
-from litejit.codegen import linker, loader
+from litejit.codegen import loader
 from litejit.errors import CodegenError
 from litejit.record import Record
 
@@ -42,9 +43,12 @@ Spec: TypeAlias = Any  # a hashable with `.key` and `.emit(name, isa)`, as kerne
 ABI = 1  # of a kernel, and of the files here: raise it when either changes
 _TRAILER = struct.Struct("<QQ32s8s")  # code bytes, index bytes, keyed hash of both, magic
 _MAGIC = b"LJCACHE1"
-_SUFFIXES = (".pack", ".obj")
+SMALLEST_PACK = 3  # kernels: fewer are linked from their objects, which spares a file
+_SUFFIXES = (".pack", ".obj", ".prog")
 _LARGEST_ENTRY = 64 << 20
 _LARGEST_FOLDER = 256 << 20
+_MOST_ENTRIES = 8192
+_PRUNE_SECONDS = 3600.0
 _STALE_SECONDS = 3600.0  # temporary files older than this were left by processes that died
 _READ = os.O_RDONLY
 for _name in ("O_CLOEXEC", "O_NOFOLLOW", "O_NONBLOCK", "O_BINARY"):  # not all on every system
@@ -52,6 +56,7 @@ for _name in ("O_CLOEXEC", "O_NOFOLLOW", "O_NONBLOCK", "O_BINARY"):  # not all o
 _CREATE = os.O_CREAT | os.O_EXCL | os.O_WRONLY | (_READ & ~getattr(os, "O_NONBLOCK", 0))
 
 _loaded: dict[Isa, dict[Spec, int]] = {}
+_packs: dict[str, dict[str, int]] = {}  # those loaded without specs
 _locks = [allocate_lock()]
 _warned: set[str] = set()
 _pruned: set[str] = set()
@@ -95,7 +100,8 @@ def info() -> CacheInfo:
     folder = _folder()
     files = _entries(folder) if folder else []
     packs = sum(name.endswith(".pack") for name, _, _ in files)
-    return CacheInfo(folder, packs, len(files) - packs, sum(size for _, size, _ in files))
+    objects = sum(name.endswith(".obj") for name, _, _ in files)
+    return CacheInfo(folder, packs, objects, sum(size for _, size, _ in files))
 
 
 def clear() -> int:
@@ -111,16 +117,16 @@ def clear() -> int:
 
 def _load(specs: Sequence[Spec], isa: Isa, known: Iterable[Spec]) -> Iterator[tuple[Spec, int]]:
     """Addresses of `specs`, but for those of `known` that are not on disk."""
-    keys = {spec: spec.key for spec in specs}
-    symbols = {spec: "k" + _hash(key) for spec, key in keys.items()}
+    pack, symbols = pack_of(specs, isa)
     folder = _folder()
-    pack = _hash(_surroundings(isa), *sorted(keys.values()))
     found = _load_pack(folder, pack, set(symbols.values()))
     if found is None:
+        from litejit.codegen import linker
+
         objects = dict(_objects(symbols, isa, folder, known))
         blob = linker.link(list(objects.values()))
         symbols = {spec: symbols[spec] for spec in objects}
-        if len(objects) == len(specs):
+        if len(objects) == len(specs) >= SMALLEST_PACK:
             index = "".join(f"{name} {at}\n" for name, at in blob.symbols.items())
             _write(folder, pack + ".pack", blob.code, index.encode())
             found = _load_pack(folder, pack, set(symbols.values()))
@@ -131,6 +137,49 @@ def _load(specs: Sequence[Spec], isa: Isa, known: Iterable[Spec]) -> Iterator[tu
         yield spec, found[symbol]
 
 
+def pack_of(specs: Iterable[Spec], isa: Isa) -> tuple[str, dict[Spec, str]]:
+    """Name of the pack of a set of kernels, and the symbol of each, in the order of `specs`."""
+    keys = {spec: spec.key for spec in specs}
+    symbols = {spec: "k" + _hash(key) for spec, key in keys.items()}
+    return _hash(_surroundings(isa), *sorted(keys.values())), symbols
+
+
+def pack_addresses(
+    pack: str, symbols: Sequence[str], known: Iterable[Spec], isa: Isa
+) -> dict[str, int] | None:
+    """Addresses by symbol from a pack of exactly these, None if it is not there or not whole.
+
+    For programs on disk, which do not know specs. Those of `known` are found by spec from now on.
+    """
+    _renew_lock_in_children()
+    with _locks[0]:
+        if pack not in _packs:
+            found = _load_pack(_folder(), pack, set(symbols))
+            if found is None:
+                return None
+            _packs[pack] = found
+            loaded = _loaded.setdefault(isa, {})
+            for spec, symbol in pack_of(known, isa)[1].items():
+                loaded.setdefault(spec, found[symbol])
+        return _packs[pack]
+
+
+def entry_name(isa: Isa, *parts: str) -> str:
+    """A name for `write_entry` that changes with the kernels, the compiler and the system."""
+    return _hash(_surroundings(isa), *parts) + ".prog"
+
+
+def read_entry(name: str) -> memoryview | None:
+    """What was written under this name; None if it is missing or cannot be trusted."""
+    entry = _read(_folder(), name)
+    return None if entry is None else entry[0]
+
+
+def write_entry(name: str, data: bytes) -> None:
+    """Keep data on disk, if there is a folder; a failure is a warning."""
+    _write(_folder(), name, data, b"")
+
+
 def _objects(
     symbols: dict[Spec, str], isa: Isa, folder: str | None, known: Iterable[Spec]
 ) -> Iterator[tuple[Spec, bytes]]:
@@ -139,7 +188,7 @@ def _objects(
         name = _hash(_surroundings(isa), spec.key) + ".obj"
         entry = _read(folder, name)
         if entry is not None:
-            yield spec, entry[0]
+            yield spec, bytes(entry[0])
         elif spec not in known:
             code = _compile(spec, symbol, isa)
             _write(folder, name, code, b"")
@@ -148,7 +197,7 @@ def _objects(
 
 def _compile(spec: Spec, symbol: str, isa: Isa) -> bytes:
     try:
-        from litejit.codegen import llvm
+        from litejit.codegen import linker, llvm
     except (ImportError, OSError) as error:
         raise CodegenError(f"llvmlite cannot be imported: {error}") from error
     try:
@@ -206,13 +255,17 @@ def _compiler() -> str:
 def _sources() -> str:
     """Names, sizes and times of the files that kernels are made from."""
     codegen = os.path.dirname(os.path.abspath(__file__))
+    return "\n".join([fingerprint(codegen), fingerprint(f"{os.path.dirname(codegen)}/kernels")])
+
+
+def fingerprint(folder: str) -> str:
+    """Names, sizes and times of the modules in a folder."""
     found = []
-    for folder in (codegen, f"{os.path.dirname(codegen)}/kernels"):
-        with suppress(OSError), os.scandir(folder) as files:  # in a zip: the version must do
-            for file in files:
-                if file.name.endswith(".py"):
-                    stat = file.stat()
-                    found.append(f"{file.name} {stat.st_size} {stat.st_mtime_ns}")
+    with suppress(OSError), os.scandir(folder) as files:  # in a zip: the version must do
+        for file in files:
+            if file.name.endswith(".py"):
+                stat = file.stat()
+                found.append(f"{file.name} {stat.st_size} {stat.st_mtime_ns}")
     return "\n".join(sorted(found))
 
 
@@ -290,17 +343,17 @@ def _load_pack(folder: str | None, identity: str, symbols: set[str]) -> dict[str
         return None
     code, index = entry
     try:
-        lines = [line.split(" ") for line in index.decode().splitlines()]
+        lines = [line.split(" ") for line in str(index, "ascii").splitlines()]
         offsets = {name: int(at) for name, at in lines}
     except ValueError:
         return None
     if offsets.keys() != symbols:
         return None
-    base = loader.executable(code, f"{folder}/{identity}.pack")
+    base = loader.executable(bytes(code), f"{folder}/{identity}.pack")
     return {name: base + at for name, at in offsets.items()}
 
 
-def _read(folder: str | None, name: str) -> tuple[bytes, bytes] | None:
+def _read(folder: str | None, name: str) -> tuple[memoryview, memoryview] | None:
     """(code, index) of an entry; None if it is missing or cannot be trusted."""
     if folder is None:
         return None
@@ -328,15 +381,15 @@ def _is_ours(stat: os.stat_result) -> bool:
     return stat.st_uid == os.geteuid() and not stat.st_mode & 0o022
 
 
-def _checked(name: str, data: bytes) -> tuple[bytes, bytes] | None:
-    body = data[: -_TRAILER.size]
+def _checked(name: str, data: bytes) -> tuple[memoryview, memoryview] | None:
+    body = memoryview(data)[: -_TRAILER.size]
     code_size, index_size, digest, magic = _TRAILER.unpack_from(data, len(body))
     if magic != _MAGIC or code_size + index_size != len(body) or digest != _digest(name, body):
         return None
     return body[:code_size], body[code_size:]
 
 
-def _digest(name: str, body: bytes) -> bytes:
+def _digest(name: str, body: bytes | memoryview) -> bytes:
     return blake2b(body, key=name.encode(), digest_size=32).digest()
 
 
@@ -393,18 +446,33 @@ def _entries(folder: str) -> list[tuple[str, int, float]]:
 
 
 def _prune(folder: str) -> None:
-    """Once a process: remove stale temporary files and, in a full folder, the oldest half."""
+    """At most hourly: remove stale temporary files and, in a full folder, the oldest half."""
     if folder in _pruned:
         return
     _pruned.add(folder)
+    if not _is_time_to_prune(f"{folder}.pruned"):
+        return
     files = sorted(_entries(folder), key=lambda file: file[2])
-    total = sum(size for _, size, _ in files)
-    target = total if total <= _LARGEST_FOLDER else _LARGEST_FOLDER // 2
+    total, count = sum(size for _, size, _ in files), len(files)
+    full = total > _LARGEST_FOLDER or count > _MOST_ENTRIES
     for name, size, _ in files:
-        if total > target or name.startswith("tmp-"):
+        excess = full and (total > _LARGEST_FOLDER // 2 or count > _MOST_ENTRIES // 2)
+        if excess or name.startswith("tmp-"):
             with suppress(OSError):  # another process may have removed it
                 os.unlink(f"{folder}/{name}")
-                total -= size
+                total, count = total - size, count - 1
+
+
+def _is_time_to_prune(stamp: str) -> bool:
+    """Did nobody prune for an hour? Looking through a large folder takes 50 ms."""
+    with suppress(OSError):
+        if abs(time.time() - os.lstat(stamp).st_mtime) < _PRUNE_SECONDS:
+            return False
+    with suppress(OSError):
+        os.unlink(stamp)
+    with suppress(FileExistsError):  # another process was faster
+        os.close(os.open(stamp, _CREATE, 0o600))
+    return True
 
 
 def _warn(text: str) -> None:

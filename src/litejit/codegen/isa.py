@@ -6,7 +6,6 @@ Kernels ask an Isa for lanes and primitives; they never compare its name.
 from __future__ import annotations
 
 import os
-import platform
 from functools import cache
 
 from litejit import settings
@@ -168,7 +167,7 @@ def host() -> Isa:
     wanted = settings.get("LITEJIT_ISA")
     if not wanted:
         if not runnable:
-            raise CodegenError(f"no kernels for this CPU ({platform.machine()})")
+            raise CodegenError(f"no kernels for this CPU ({_machine()})")
         return runnable[0]
     for isa in runnable:
         if isa.name == wanted:
@@ -184,11 +183,19 @@ def in_order(isa: Isa) -> Isa:
     return found
 
 
+def _machine() -> str:
+    if hasattr(os, "uname"):
+        return os.uname().machine
+    import platform  # Windows; elsewhere it is half a millisecond for nothing
+
+    return platform.machine()
+
+
 @cache
 def host_isas() -> tuple[Isa, ...]:
     """Every instruction set that this CPU runs, best first."""
     arch = {"x86_64": "x86_64", "AMD64": "x86_64", "arm64": "aarch64", "aarch64": "aarch64"}
-    machine = arch.get(os.uname().machine if hasattr(os, "uname") else platform.machine(), "")
+    machine = arch.get(_machine(), "")
     flags = _cpu_flags(machine)
     return tuple(isa for isa in ISAS if isa.arch == machine and isa.needs <= flags)
 

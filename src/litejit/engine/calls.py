@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from litejit.engine.prepare import ResolvedOperator
 from litejit.errors import PrepareError
 from litejit.ops.session import Session, SubgraphCall
 from litejit.types import Array, TensorType
 
 if TYPE_CHECKING:
+    from litejit.engine.prepare import ResolvedOperator
     from litejit.engine.runner import SubgraphRunner
 
 MOST_NESTED = 40  # Python's stack must hold the calls of a run

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from litejit.engine.plan import ALIGNMENT, SLACK
+from litejit.kernels.base import Pieces
 from litejit.types import Array
 
 
@@ -17,26 +18,37 @@ class ConstantStore:
     def __init__(self) -> None:
         self._arrays: dict[tuple[Any, ...], Array] = {}
         self._copies: dict[int, tuple[Array, Array]] = {}
+        # id of an array -> what it was copied from, where that is other arrays' memory
+        self.sources: dict[int, Array | Pieces] = {}
 
-    def get(self, key: tuple[Any, ...], make: Callable[[], Array]) -> Array:
+    def get(self, key: tuple[Any, ...], make: Callable[[], Array | Pieces]) -> Array:
         """The array of this key, made now if it was not before."""
         if key not in self._arrays:
-            self._arrays[key] = aligned_copy(make())
+            self._arrays[key] = self._copied(make())
         return self._arrays[key]
 
     def copy_of(self, index: int, value: Array) -> Array:
         """The aligned copy of a constant tensor's value."""
         known = self._copies.get(index)
         if known is None or known[0] is not value:
-            known = self._copies[index] = (value, aligned_copy(value))
+            known = self._copies[index] = (value, self._copied(value))
         return known[1]
 
+    def _copied(self, made: Array | Pieces) -> Array:
+        copy = aligned_copy(made)
+        if isinstance(made, Pieces) or not made.flags.owndata:
+            self.sources[id(copy)] = made
+        return copy
 
-def aligned_copy(array: Array) -> Array:
+
+def aligned_copy(made: Array | Pieces) -> Array:
     """A C-ordered copy on a 64-byte boundary, with readable slack behind it."""
-    memory = aligned_memory(array.nbytes + SLACK)
-    copy: Array = memory[: array.nbytes].view(array.dtype).reshape(array.shape)
-    copy[...] = array
+    memory = aligned_memory(made.nbytes + SLACK)
+    copy: Array = memory[: made.nbytes].view(made.dtype).reshape(made.shape)
+    if isinstance(made, Pieces):
+        made.fill(copy)
+    else:
+        copy[...] = made
     return copy
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from litejit.codegen import cache
 from litejit.codegen.isa import Isa
 from litejit.engine import budget, native
-from litejit.engine.constants import aligned_memory
+from litejit.engine.constants import address_of, aligned_memory
 from litejit.engine.graph import Graph
 from litejit.engine.plan import MemoryPlan
 from litejit.engine.program import NativeCall, Program, PythonCall
@@ -18,6 +18,8 @@ from litejit.engine.steps import JumpStep, Lowered, NativeStep, Place, PythonSte
 from litejit.kernels.base import KernelSpec
 from litejit.ops.base import Node
 from litejit.types import Array, TensorType
+
+_LARGEST_I64 = (1 << 63) - 1
 
 
 def link(
@@ -35,7 +37,7 @@ def link(
     """
     budget.check(plan.arena_bytes, "the arena of all tensors")
     arena = aligned_memory(plan.arena_bytes)
-    views = _views(graph, lowered, plan, arena, variables)
+    views = tensor_views(graph, lowered, plan, arena, variables)
     status = native.Block(64)
     address = _addresses(lowered, plan, arena, views, status.address)
     kernels = _kernels(lowered, isa)
@@ -89,7 +91,7 @@ def _pack(
     return native.Step(kernels[step.spec], slots, step.items, step.chunks, int(step.cost_ns))
 
 
-def _views(
+def tensor_views(
     graph: Graph, lowered: Lowered, plan: MemoryPlan, arena: Array, variables: dict[int, Array]
 ) -> dict[int, Array]:
     """Tensor number -> array on its memory."""
@@ -118,8 +120,8 @@ def _objects(tensor: TensorType) -> Array:
 def _addresses(
     lowered: Lowered, plan: MemoryPlan, arena: Array, views: dict[int, Array], status: int
 ) -> Callable[[Place], int]:
-    base = arena.ctypes.data
-    arrays = [array.ctypes.data for array in lowered.arrays]
+    base = address_of(arena)
+    arrays = [address_of(array) for array in lowered.arrays]
 
     def address(place: Place) -> int:
         if place.kind == "status":
@@ -130,14 +132,17 @@ def _addresses(
             return base + plan.offsets[place.number] + place.offset
         if place.number in lowered.home:
             return base + plan.offsets[lowered.home[place.number]] + place.offset
-        return views[place.number].ctypes.data + place.offset  # a variable
+        return address_of(views[place.number]) + place.offset  # a variable
 
     return address
 
 
 def _slot(operand: Place | int | float, address: Callable[[Place], int]) -> bytes:
-    if isinstance(operand, Place):
-        return struct.pack("<Q", address(operand))
-    if isinstance(operand, float):
-        return struct.pack("<fxxxx", operand)
-    return struct.pack("<q", int(operand))
+    return pack_slot(address(operand) if isinstance(operand, Place) else operand)
+
+
+def pack_slot(value: int | float) -> bytes:
+    """The 8 bytes in which a kernel finds an argument: an address or number, or a float32."""
+    if isinstance(value, float):
+        return struct.pack("<fxxxx", value)
+    return struct.pack("<Q" if value > _LARGEST_I64 else "<q", int(value))

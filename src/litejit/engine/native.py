@@ -17,7 +17,7 @@ import sys
 import time
 from _thread import allocate_lock
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from litejit.codegen import cache as kernels
 from litejit.codegen import isa
@@ -46,7 +46,7 @@ _FULL_MASK = 0xFFFFFFFF << 32
 _CODE_SHIFT = 48  # of a status word; the position is below
 
 
-class Step(NamedTuple):
+class Step(Record):
     """One kernel call: `items` of work in `chunks` (1 to 32), about `cost_ns` on one thread.
 
     `args` is the block of the kernel's arguments, or its address if it lives elsewhere. The
@@ -65,7 +65,7 @@ def jump(target: int, flag_address: int = 0) -> Step:
     return Step(0, flag_address, target, 0, 0)
 
 
-class Refusal(NamedTuple):
+class Refusal(Record):
     """What a kernel reported: the step that ended the run, its code, and a position."""
 
     step: int

@@ -10,7 +10,7 @@ from litejit.engine.calls import RunnerCall
 from litejit.engine.constants import aligned_copy
 from litejit.engine.plan import aligned
 from litejit.engine.steps import NativeStep, Place
-from litejit.kernels.base import KernelSpec
+from litejit.kernels.base import KernelSpec, Pieces
 from litejit.ops.base import Node, Operand
 from litejit.types import Array, TensorType
 
@@ -72,7 +72,7 @@ class NodeLowering:
             NativeStep(spec, places, items, chunks, cost_ns, self._node)  # type: ignore[arg-type]
         )
 
-    def constant(self, name: str, make: Callable[[], Array]) -> Operand:
+    def constant(self, name: str, make: Callable[[], Array | Pieces]) -> Operand:
         """An array made once per Model."""
         parts = tuple(part.index for part in self._node.chain)
         key = (self._node.index, parts, name, self.isa.name)

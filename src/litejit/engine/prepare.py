@@ -10,13 +10,12 @@ import numpy as np
 from litejit.engine import budget
 from litejit.engine.graph import Graph, run_reference
 from litejit.errors import InvokeError, LitejitError, ModelError, PrepareError
-from litejit.model import BUILTIN_NAMES, Model, Operator, Subgraph, constant_array
-from litejit.model.sparse import densify
+from litejit.model import BUILTIN_NAMES, Model, Operator, Subgraph
 from litejit.model.table import Table
 from litejit.ops.base import Node, Op
 from litejit.ops.session import Session
 from litejit.record import Record, replace
-from litejit.types import Quantization, TensorType
+from litejit.types import TensorType
 
 if TYPE_CHECKING:
     from litejit.ops.resolver import OpResolver
@@ -66,36 +65,6 @@ def _unknown_builtin(name: str, version: int, index: int, resolver: OpResolver) 
         "this builtin might be supported. Are you using an old TFLite binary with a newer model?\n"
         f"Registration failed.\n(operator {index}: {what} to this resolver)"
     )
-
-
-def declared_types(model: Model, subgraph_index: int) -> dict[int, TensorType]:
-    """The type that the file declares for every tensor, constants with their (dense) values."""
-    tensors = model.subgraphs[subgraph_index].tensors
-    result = {}
-    for index, tensor in enumerate(tensors):
-        value = None if tensor.is_variable else constant_array(model, subgraph_index, index)
-        if value is not None and tensor.sparsity is not None:
-            value = densify(value, tensor.shape, tensor.sparsity, f"tensor {index}")
-        quantization = tensor.quantization
-        if quantization is not None and quantization.block_size:
-            quantization = _blockwise(model, subgraph_index, quantization)
-        shape = tensor.shape if value is None else tuple(value.shape)
-        result[index] = TensorType(
-            shape, tensor.dtype, quantization, value, tensor.name, index, tensor.is_variable
-        )
-    return result
-
-
-def _blockwise(model: Model, subgraph_index: int, quantization: Quantization) -> Quantization:
-    """A blockwise quantization with the scales that lie in a tensor of their own."""
-    count = len(model.subgraphs[subgraph_index].tensors)
-    if not 0 <= quantization.scale_tensor < count:
-        return quantization
-    scales = constant_array(model, subgraph_index, quantization.scale_tensor)
-    if scales is None:
-        return quantization
-    filled: Quantization = replace(quantization, scales=scales.astype(np.float32).ravel())
-    return filled
 
 
 def prepare(

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 import numpy as np
 
 from litejit.engine import native
-from litejit.engine.graph import run_reference
 from litejit.engine.steps import JumpStep, Lowered, NativeStep, PythonStep
 from litejit.errors import InvokeError, LitejitError
 from litejit.ops.base import Node
 from litejit.types import Array
+
+StepList: TypeAlias = "Sequence[NativeStep | JumpStep]"
 
 
 class Program:
@@ -21,18 +23,25 @@ class Program:
     shapes were found by the run. `print(program)` lists the steps.
     """
 
-    __slots__ = ("arena", "lowered", "results", "run", "segments", "views")
+    __slots__ = ("_lowered", "arena", "results", "run", "segments", "views")
 
     def __init__(
         self,
         segments: tuple[NativeCall | PythonCall, ...],
         views: dict[int, Array],
         arena: Array,
-        lowered: Lowered,
+        lowered: Lowered | Callable[[], Lowered],
     ) -> None:
-        self.segments, self.views, self.arena, self.lowered = segments, views, arena, lowered
+        self.segments, self.views, self.arena, self._lowered = segments, views, arena, lowered
         single = segments[0].run if len(segments) == 1 else None
         self.run: Callable[[], None] = single or self._run_all
+
+    @property
+    def lowered(self) -> Lowered:
+        """The steps before they were bound; found now, where the Program came from disk."""
+        if not isinstance(self._lowered, Lowered):
+            self._lowered = self._lowered()
+        return self._lowered
 
     def _run_all(self) -> None:
         for segment in self.segments:
@@ -56,16 +65,23 @@ class Program:
 class NativeCall:
     """A run of kernels, the nodes that they belong to, and the arrays that they work on."""
 
-    __slots__ = ("_call", "native", "steps", "views")
+    __slots__ = ("_call", "_steps", "native", "views")
 
     def __init__(
         self,
         program: native.NativeProgram,
-        steps: list[NativeStep | JumpStep],
+        steps: StepList | Callable[[], StepList],
         views: dict[int, Array],
     ) -> None:
-        self.native, self.steps, self._call = program, steps, program.call
+        self.native, self._steps, self._call = program, steps, program.call
         self.views = views
+
+    @property
+    def steps(self) -> StepList:
+        """What runs; found now, where the Program came from disk."""
+        if callable(self._steps):
+            self._steps = self._steps()
+        return self._steps
 
     def run(self) -> None:
         """Run all kernels once; a refusal names the node whose kernel it was."""
@@ -86,6 +102,8 @@ class NativeCall:
     def _reason(self, step: NativeStep | JumpStep, otherwise: str) -> str:
         """Why a kernel refuses its data, in the words of the node's NumPy meaning."""
         if isinstance(step, NativeStep) and not step.is_inner:
+            from litejit.engine.graph import run_reference
+
             try:
                 run_reference(step.node, self.views)
             except LitejitError as reason:
@@ -103,6 +121,8 @@ class PythonCall:
 
     def run(self) -> None:
         """Compute the node's outputs into their memory."""
+        from litejit.engine.graph import run_reference
+
         node = self.node
         try:
             with np.errstate(all="ignore"):
@@ -134,3 +154,8 @@ def node_failed(
 ) -> LitejitError:
     """The error of a node in a run, closed with LiteRT's words."""
     return kind(f"{what}\nNode number {node.index} ({node.name}) failed to invoke.")
+
+
+def kernel_steps(lowered: Lowered) -> StepList:
+    """The steps of a Program that consists of kernels alone."""
+    return [step for step in lowered.steps if not isinstance(step, PythonStep)]

@@ -6,75 +6,137 @@ import sys
 import warnings
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from litejit import settings
 from litejit.codegen.isa import Isa
-from litejit.engine import budget
+from litejit.engine import budget, kept
 from litejit.engine.calls import EngineSession, check_calls
+from litejit.engine.collector import collection_paused
 from litejit.engine.constants import ConstantStore
-from litejit.engine.graph import Graph
-from litejit.engine.link import link
-from litejit.engine.lower import lower
-from litejit.engine.plan import plan_memory
-from litejit.engine.prepare import ResolvedOperator, declared_types, prepare, resolve
-from litejit.engine.program import Program
-from litejit.engine.rewrite import rewrite
-from litejit.engine.simplify import simplify
+from litejit.engine.declared import declared_type, declared_types
 from litejit.engine.state import State
 from litejit.errors import CodegenError, InvokeError
 from litejit.model import Model
-from litejit.model.verify import check_graph
 from litejit.ops.resolver import OpResolver
 from litejit.types import Array, TensorType
+
+if TYPE_CHECKING:  # the stages are imported when a graph goes through them
+    from litejit.engine.graph import Graph
+    from litejit.engine.prepare import ResolvedOperator
+    from litejit.engine.program import Program
+    from litejit.engine.steps import Lowered
 
 _REMEMBERED_SHAPES = 8  # Programs kept for the shapes that data-dependent operators gave before
 
 
 class LoadedModel:
-    """A Model with what its interpreters share: constants packed for kernels."""
+    """A Model with what its interpreters share: constants packed for kernels.
 
-    __slots__ = ("model", "stores")
+    `data` are the file's bytes, where the model still has to be verified; programs of such
+    models may come from disk.
+    """
 
-    def __init__(self, model: Model) -> None:
-        self.model = model
+    __slots__ = ("_digest", "_verified", "data", "model", "stores")
+
+    def __init__(
+        self, model: Model, data: bytes | None = None, digest: kept.Digest | None = None
+    ) -> None:
+        self.model, self.data, self._digest = model, data, digest
         self.stores = [ConstantStore() for _ in model.subgraphs]
+        self._verified = data is None
+
+    def verify(self) -> None:
+        """Check the model, once. Raises ModelError."""
+        if not self._verified:
+            from litejit.model.verify import verify_model
+
+            verify_model(self.model)
+            self._verified = True
+
+    def name_on_disk(self, isa: Isa, threads: int) -> str:
+        """The name of this model's program on disk; "" where none is kept."""
+        model, digest = self.model, self._digest
+        if digest is None or len(model.subgraphs) != 1 or settings.debug_level():
+            return ""
+        custom = any(code.is_custom for code in model.operator_codes)
+        return "" if custom else kept.name_of(digest.value, isa, threads)
 
 
 def make_runners(
     loaded: LoadedModel, resolver: OpResolver, *, isa: Isa | None, threads: int, preserve_all: bool
 ) -> list[SubgraphRunner]:
     """The runners of all subgraphs of one interpreter; they share its state."""
-    model = loaded.model
-    operators = [
-        simplify(resolve(model, subgraph, resolver), partial(declared_types, model, index))
-        for index, subgraph in enumerate(model.subgraphs)
-    ]
+    model, found = loaded.model, None
+    name = ""
+    if isa is not None and not preserve_all and not resolver.has_additions:
+        name = loaded.name_on_disk(isa, threads)
+        found = kept.find(name, isa) if name else None
+    operators = _Operators(model, resolver)
+    if found is None:
+        loaded.verify()
+        operators.all()
 
     def make(index: int, session: EngineSession) -> SubgraphRunner:
         return SubgraphRunner(
-            loaded, index, operators[index], session,
-            isa=isa, threads=threads, preserve_all=preserve_all,
+            loaded, index, operators, session,
+            isa=isa, threads=threads, preserve_all=preserve_all, name=name, found=found,
         )  # fmt: skip
 
     session = EngineSession(make)
-    session.check = lambda: check_calls(operators)
+    session.check = lambda: check_calls(operators.all())
     return [make(index, session) for index in range(len(model.subgraphs))]
+
+
+class _Operators:
+    """The resolved operators of all subgraphs; resolved when they are first asked for."""
+
+    def __init__(self, model: Model, resolver: OpResolver) -> None:
+        self._model, self._resolver = model, resolver
+        self._found: list[list[ResolvedOperator]] | None = None
+
+    def all(self) -> list[list[ResolvedOperator]]:
+        """Operators by subgraph. Raises ModelError for builtins that are not known."""
+        if self._found is None:
+            from litejit.engine.prepare import resolve
+            from litejit.engine.simplify import simplify
+
+            model = self._model
+            self._found = [
+                simplify(
+                    resolve(model, subgraph, self._resolver), partial(declared_types, model, index)
+                )
+                for index, subgraph in enumerate(model.subgraphs)
+            ]
+        return self._found
 
 
 class Section:
     """A stretch of operators whose shapes are known when it begins, ready to run.
 
-    `following` holds the sections that ran after this one, by the shapes that it found.
+    `following` holds the sections that ran after this one, by the shapes that it found. Where
+    the Program came from disk, the graph is made when somebody asks for it.
     """
 
-    __slots__ = ("_link", "_program", "following", "graph", "readable")
+    __slots__ = ("_graph", "_link", "_program", "following", "readable")
 
-    def __init__(self, graph: Graph, link: Callable[[], Program]) -> None:
-        self.graph, self._link = graph, link
+    def __init__(
+        self,
+        graph: Graph | Callable[[], Graph],
+        link: Callable[[], Program],
+        readable: frozenset[int] | None = None,
+    ) -> None:
+        self._graph, self._link = graph, link
         self._program: Program | None = None
-        self.readable = graph.keep | set(graph.inputs)
+        self.readable = readable or self.graph.keep | set(self.graph.inputs)
         self.following: dict[tuple[Any, ...], Section] = {}
+
+    @property
+    def graph(self) -> Graph:
+        """The nodes and the types of all tensors."""
+        if callable(self._graph):
+            self._graph = self._graph()
+        return self._graph
 
     @property
     def program(self) -> Program:
@@ -95,28 +157,49 @@ class SubgraphRunner:
         self,
         loaded: LoadedModel,
         index: int,
-        operators: list[ResolvedOperator],
+        operators: _Operators,
         session: EngineSession,
         *,
         isa: Isa | None,
         threads: int,
         preserve_all: bool,
+        name: str,
+        found: kept.Kept | None,
     ) -> None:
-        self.model = model = loaded.model
-        self.subgraph = model.subgraphs[index]
-        self.operators, self.session = operators, session
-        self.types = declared_types(model, index)
-        self.declared = self.types
+        self.model, self.loaded, self.number = loaded.model, loaded, index
+        self.subgraph = self.model.subgraphs[index]
+        self._operators, self.session = operators, session
         self.isa, self.threads, self.preserve_all = isa, threads, preserve_all
         self.store = loaded.stores[index]
-        self.ready = False
+        self.ready = self.is_whole = False  # is_whole: no shape depends on data
         self.run_first: Callable[[], None] = lambda: None
-        self.has_state = any(t.is_variable for t in self.types.values()) or any(
-            r.op is not None and not r.op.is_pure for r in operators
+        self._name, self._found = name, found
+        self.types = self._declared_types()
+        self.has_state = found is None and (
+            any(t.is_variable for t in self.types.values())
+            or any(r.op is not None and not r.op.is_pure for r in self.operators)
         )
         self.state = State()
         self.sections: list[Section] = []
         self._shapes: dict[int, tuple[int, ...]] = {}
+
+    @property
+    def operators(self) -> list[ResolvedOperator]:
+        """The operators of the subgraph, with their Ops."""
+        return self._operators.all()[self.number]
+
+    def _declared_types(self) -> dict[int, TensorType]:
+        model, number = self.model, self.number
+        if self._found is None:
+            return declared_types(model, number)
+        known = {i: declared_type(model, number, i) for i in self._found.readable}
+        return kept.KeptTypes(known, len(self.subgraph.tensors), self._all_types)
+
+    def _all_types(self) -> dict[int, TensorType]:
+        return self.sections[0].graph.types if self.ready else self._declared()
+
+    def _declared(self) -> dict[int, TensorType]:
+        return declared_types(self.model, self.number)
 
     # -- preparing --
 
@@ -128,27 +211,63 @@ class SubgraphRunner:
 
     def allocate(self) -> None:
         """Prepare the graph for the present shapes and allocate its memory."""
-        self.prepare()
-        self.run_first = self.sections[0].program.run
+        with collection_paused():
+            self.prepare()
+            self.run_first = self.sections[0].program.run
 
     def prepare(self) -> None:
         """Infer all shapes, and decide what runs; memory is allocated when it is needed."""
         if self.ready:
             return
+        if self._found is not None and not self._shapes:
+            self._take(self._found)
+            return
+        state, section = self._first_section(self._shapes)
+        self.state, self.sections = state, [section]
+        self.types = section.graph.types
+        self.is_whole = section.graph.stop == len(self.operators) and all(
+            t.shape is not None for t in self.types.values()
+        )
+        self.ready = True
+
+    def _first_section(self, shapes: dict[int, tuple[int, ...]]) -> tuple[State, Section]:
+        """Fresh state, and the section in which all begins."""
+        from litejit.model.verify import check_graph
+
         check_graph(self.subgraph, self.model)
         self.session.check()
-        types = dict(self.declared)
-        for index, shape in self._shapes.items():
+        types = self._declared()
+        for index, shape in shapes.items():
             types[index] = types[index].with_shape(shape)
         inputs = tuple(dict.fromkeys(i for i in self.subgraph.inputs if i >= 0))
         inputs = tuple(i for i in inputs if not types[i].is_constant and not types[i].is_variable)
         for index in inputs:
             budget.check(types[index].nbytes, f"input tensor {index} ({types[index].name!r})")
         state = State()
-        section = self._section(types, inputs, 0, state)
-        self.state, self.sections = state, [section]
-        self.types = section.graph.types
-        self.ready = True
+        return state, self._section(types, inputs, 0, state)
+
+    def _take(self, found: kept.Kept) -> None:
+        """Make the Program that was found on disk the only section."""
+        data = self.loaded.data
+        assert data is not None
+        self.types = self._declared_types()
+        program = found.program(data, self.types, self.threads, self._complete)
+        section = Section(
+            lambda: self._first_section({})[1].graph, lambda: program, frozenset(found.readable)
+        )
+        self.sections, self.is_whole, self.ready = [section], True, True
+
+    def _complete(self, program: Program) -> Lowered:
+        """The steps of a Program that came from disk, and views of all its tensors."""
+        from litejit.engine.link import tensor_views
+        from litejit.engine.lower import lower
+        from litejit.engine.plan import plan_memory
+
+        graph = self.sections[0].graph
+        lowered = lower(graph, isa=self.isa, store=self.store, threads=self.threads)
+        plan = plan_memory(lowered.requests)
+        program.views.update(tensor_views(graph, lowered, plan, program.arena, {}))
+        return lowered
 
     def _section(
         self,
@@ -157,6 +276,9 @@ class SubgraphRunner:
         start: int,
         state: State,
     ) -> Section:
+        from litejit.engine.prepare import prepare
+        from litejit.engine.rewrite import rewrite
+
         outputs = frozenset(i for i in self.subgraph.outputs if i >= 0)
         graph = prepare(
             self.subgraph, self.operators, types,
@@ -177,6 +299,10 @@ class SubgraphRunner:
             return self._linked(graph, variables)
 
     def _linked(self, graph: Graph, variables: dict[int, Array]) -> Program:
+        from litejit.engine.link import link
+        from litejit.engine.lower import lower
+        from litejit.engine.plan import plan_memory
+
         lowered = lower(graph, isa=self.isa, store=self.store, threads=self.threads)
         plan = plan_memory(lowered.requests)
         program = link(
@@ -184,7 +310,17 @@ class SubgraphRunner:
         )
         if settings.debug_level() >= 1:
             print(program, file=sys.stderr)
+        if self._name and self._may_be_kept(graph) and self.isa is not None:
+            data = self.loaded.data or b""
+            kept.keep(self._name, data, graph, lowered, plan, self.store.sources, self.isa)
         return program
+
+    def _may_be_kept(self, graph: Graph) -> bool:
+        """Is this all there is to the file: no state, no resizing, outputs as it declares them?"""
+        if self.has_state or self._shapes or graph.stop < len(self.operators):
+            return False
+        found = ((graph.types[i], i) for i in graph.keep | set(graph.inputs))
+        return all(t == declared_type(self.model, self.number, i) for t, i in found)
 
     def _kept(self, graph: Graph, outputs: frozenset[int]) -> frozenset[int]:
         if self.preserve_all:
@@ -211,10 +347,10 @@ class SubgraphRunner:
             raise
 
     def _run(self) -> None:
-        section = self.sections[0]
         self.run_first()
-        if section.graph.stop == len(self.operators):
+        if self.is_whole:
             return
+        section = self.sections[0]
         del self.sections[1:]
         while section.graph.stop < len(self.operators):
             section = self._next(section)
@@ -272,17 +408,20 @@ class SubgraphRunner:
         return _find(self.sections, index) if tensor.value is None else tensor.value
 
     def shape_depends_on_data(self, index: int) -> bool:
-        """Was the shape of this result unknown before the run?"""
+        """Was the shape of this result unknown before the run, and are its bytes new?"""
         if not self.ready:
             return False
         graph = self.sections[0].graph
-        later = (number for r in self.operators[graph.stop :] for number in r.operator.outputs)
-        return graph.types[index].shape is None or index in later
+        makers = {number: r for r in self.operators for number in r.operator.outputs}
+        later = {number for r in self.operators[graph.stop :] for number in r.operator.outputs}
+        maker = makers.get(index)
+        keeps = maker is not None and maker.op is not None and maker.op.keeps_bytes
+        return not keeps and (graph.types[index].shape is None or index in later)
 
     def static_graph(self) -> Graph | None:
         """The prepared graph, where no shape depends on data and no variable is kept."""
-        whole = self.ready and self.sections[0].graph.stop == len(self.operators)
-        return self.sections[0].graph if whole and not self.state.arrays else None
+        whole = self.ready and self.is_whole and not self.state.arrays
+        return self.sections[0].graph if whole else None
 
     def reset_variables(self) -> None:
         """Give all variables their first value."""

@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+import math
+from typing import TYPE_CHECKING, Any
+
 from litejit.codegen.isa import Isa
 from litejit.record import Record
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from litejit.types import Array
 
 
 class KernelSpec(Record):
@@ -22,3 +30,23 @@ class KernelSpec(Record):
     def emit(self, name: str, isa: Isa) -> str:
         """The kernel as LLVM IR text: `void name(ptr args, i64 begin, i64 end, i64 worker)`."""
         raise NotImplementedError
+
+
+class Pieces(Record):
+    """An array that is made by copying other arrays to parts of it: (index, array) of each."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    parts: tuple[tuple[tuple[Any, ...], Array], ...]
+
+    __hash__ = object.__hash__
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the array."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+    def fill(self, target: Array) -> None:
+        """Make the array in `target`."""
+        for index, array in self.parts:
+            target[index] = array

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
+from litejit.kernels.base import Pieces
 from litejit.types import Array
 
 _LONGEST = 1 << 23  # sums of so many bytes fit int32
@@ -38,13 +41,50 @@ def pack_weights(weights: Array, order: Array, lanes: int, vectors: int, multipl
     quads = weights.view(np.int32)
     if len(order) != channels or channels % lanes:
         quads = quads[:, order]
-    return quads.reshape(taps, -1, vectors * lanes, full // 4).transpose(1, 0, 3, 2)
+    return _panels(quads, vectors * lanes)
+
+
+def pack_panels(
+    weights: Array, channels: int, lanes: int, vectors: int, multiple: int
+) -> Array | Pieces:
+    """What pack_weights gives for channel_order, as views of the weights where that is possible."""
+    taps, _, depth = weights.shape
+    full = -(-depth // multiple) * multiple
+    if full != depth or weights.strides[2] != 1:
+        padded = np.zeros((taps, channels, full), np.int8)
+        padded[:, :, :depth] = weights
+        weights = padded
+    quads = weights.view(np.int32)
+    if channels < lanes:
+        order = channel_order(channels, lanes, vectors)
+        return pack_weights(weights, order, lanes, vectors, multiple)
+    width = vectors * lanes
+    whole = channels // width
+    parts: list[tuple[tuple[Any, ...], Array]] = []
+    if whole:
+        parts.append(((slice(0, whole),), _panels(quads[:, : whole * width], width)))
+    if channels % width == 0:
+        return parts[0][1]
+    for vector in range(vectors):  # the last panel, whose vectors may overlap
+        start = min(whole * width + vector * lanes, channels - lanes)
+        chosen = slice(vector * lanes, (vector + 1) * lanes)
+        lines = quads[:, start : start + lanes].transpose(0, 2, 1)
+        parts.append(((whole, slice(None), slice(None), chosen), lines))
+    return Pieces((whole + 1, taps, full // 4, width), np.dtype(np.int32), tuple(parts))
+
+
+def _panels(quads: Array, width: int) -> Array:
+    """[tap, channel, quad] -> a view [panel, tap, quad, channel of the panel]."""
+    taps, _, count = quads.shape
+    panels: Array = quads.reshape(taps, -1, width, count).transpose(1, 0, 3, 2)
+    return panels
 
 
 def channel_sums(weights: Array) -> Array:
     """Sums of 8-bit weights [taps, channels, depth] over all but the channels, int64."""
     taps, _, depth = weights.shape
     if taps * depth < _LONGEST:  # einsum adds bytes twice as fast as sum
-        sums: Array = np.einsum("tcd->c", weights, dtype=np.int32)
-        return sums.astype(np.int64)
-    return weights.sum((0, 2), dtype=np.int64)
+        sums: Array = np.einsum("tcd->c", weights, dtype=np.int32).astype(np.int64)
+        return sums
+    wide: Array = weights.sum((0, 2), dtype=np.int64)
+    return wide

@@ -13,6 +13,7 @@ from litejit.model.model import (
     Subgraph,
     Tensor,
     constant_array,
+    read_content,
     read_model,
 )
 from litejit.model.schema import BUILTIN_NAMES
@@ -29,6 +30,7 @@ __all__ = [
     "Subgraph",
     "Tensor",
     "constant_array",
+    "read_content",
     "read_model",
     "write_model",
 ]

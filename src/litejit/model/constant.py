@@ -10,12 +10,13 @@ import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from litejit.errors import ModelError
 from litejit.types import DType
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from litejit.model.model import Tensor
 
 Bytes = bytes | memoryview

@@ -6,15 +6,16 @@ They carry no state of a run. Constants are views of the file's bytes.
 from __future__ import annotations
 
 import os
-from typing import Any, ClassVar, TypeVar
-
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from litejit.errors import ModelError
 from litejit.model.schema import BUILTIN_NAMES, CUSTOM, VERSION
 from litejit.model.table import Reader, Table
 from litejit.record import Record
 from litejit.types import DType, Quantization
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 T = TypeVar("T", bound=Table)
 Bytes = bytes | memoryview
@@ -317,18 +318,26 @@ def read_model(
 
     Raises ModelError, in LiteRT's words and then ours, for what cannot be opened or read.
     """
-    from litejit.model.load import load_model, read_file
-    from litejit.model.verify import verify_model
+    from litejit.model.load import load_model
 
-    data = source if isinstance(source, bytes) else b""
-    if isinstance(source, (str, os.PathLike)):
-        data = read_file(os.fspath(source))
-    elif not isinstance(source, bytes):
-        data = bytes(source)
-    model = load_model(data)
+    model = load_model(read_content(source))
     if verify:
+        from litejit.model.verify import verify_model
+
         verify_model(model, strict=strict)
     return model
+
+
+def read_content(source: Bytes | str | os.PathLike[str]) -> bytes:
+    """The bytes of a file that is given by its path, or as bytes-like content.
+
+    Raises ModelError for what cannot be opened or read.
+    """
+    if isinstance(source, (str, os.PathLike)):
+        from litejit.model.load import read_file
+
+        return read_file(os.fspath(source))
+    return source if isinstance(source, bytes) else bytes(source)
 
 
 def constant_array(model: Model, subgraph: int, tensor: int) -> NDArray[Any] | None:

@@ -23,12 +23,12 @@ from enum import IntEnum
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from litejit.errors import ModelError
 from litejit.types import DTYPES, DType
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from typing_extensions import Self
 
 T = TypeVar("T", bound="Table")

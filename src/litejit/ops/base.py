@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, ClassVar, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, TypeVar
 
 from litejit.codegen.isa import Isa
 from litejit.errors import InvokeError, PrepareError
-from litejit.kernels.base import KernelSpec
+from litejit.kernels.base import KernelSpec, Pieces
 from litejit.model import Operator
 from litejit.ops.session import Session
 from litejit.record import Record, replace
 from litejit.types import Array, DType, TensorType
+
+if TYPE_CHECKING:
+    from typing import Protocol
+else:
+    Protocol = object  # a real Protocol takes a tenth of a millisecond to make
 
 Types: TypeAlias = "list[TensorType]"
 Arrays: TypeAlias = "Array | tuple[Array, ...]"
@@ -139,7 +144,7 @@ class Lowering(Protocol):
         """
         ...
 
-    def constant(self, name: str, make: Callable[[], Array]) -> Operand:
+    def constant(self, name: str, make: Callable[[], Array | Pieces]) -> Operand:
         """An array made at prepare (packed weights), shared by all interpreters of a Model.
 
         `name` must say all that the bytes depend on besides the node itself, e.g. the layout.

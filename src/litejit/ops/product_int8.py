@@ -9,6 +9,7 @@ import numpy as np
 from litejit.codegen.isa import Isa
 from litejit.codegen.lang import i32
 from litejit.kernels import packing_int8 as packing
+from litejit.kernels.base import Pieces
 from litejit.kernels.conv_int8 import ConvSpec
 from litejit.kernels.sliding_int8 import SlidingSpec, table_bytes
 from litejit.ops.base import Operand
@@ -148,7 +149,7 @@ def multiply(layer: Layer, product: Product) -> None:
         layer.data(product.x_at),
         *_packed(
             layer, product, f"{rows}x{vectors}x{chains}", order,
-            lambda w: packing.pack_weights(w, order, layer.lanes, vectors, 4 * chains),
+            lambda w: packing.pack_panels(w, channels, layer.lanes, vectors, 4 * chains),
         ),
         _bytes_to_sum(layer, product, full),
         layer.padding(full) if window is not None else 0,
@@ -227,12 +228,12 @@ def _window_arguments(product: Product) -> tuple[tuple[int, ...], tuple[int, ...
 
 
 def _packed(
-    layer: Layer, product: Product, name: str, order: Array, pack: Callable[[Array], Array]
+    layer: Layer, product: Product, name: str, order: Array, pack: Callable[[Array], Array | Pieces]
 ) -> tuple[Operand, Operand]:
     """Weights and channel constants; `pack` takes int8 [taps, channels, depth]."""
     steps, weights, pick = layer.steps, layer.numbers.weights, product.pick
 
-    def packed() -> Array:
+    def packed() -> Array | Pieces:
         offset = weights.zero if weights.parts == "byte" else weights.offset
         chosen = pick.choose(weights.raw)
         if offset:

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from litejit.types import Array, TensorType
+
+if TYPE_CHECKING:
+    from typing import Protocol
+else:
+    Protocol = object  # a real Protocol takes a tenth of a millisecond to make
 
 
 class SubgraphCall(Protocol):
