@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tests.api.broken import BROKEN
 from tests.api.models import PLAIN, custom_model, model
 
 CASES: dict[str, Callable[[Any], Any]] = {}
@@ -1071,3 +1072,19 @@ def test_signature_results_are_copies(m: Any) -> Any:
 @case
 def test_signature_of_scalars_gives_scalars(m: Any) -> Any:
     return ran(m, "scalar", np.float32(2)).get_tensor(1)
+
+
+# -- models that break the format --
+
+
+def _broken(m: Any, name: str) -> Any:
+    interpreter = m.Interpreter(model_content=BROKEN[name]())
+    described = len(interpreter.get_tensor_details())
+    try:
+        interpreter.allocate_tensors()
+    except RuntimeError as error:
+        raise RuntimeError(f"allocating: {error}") from None
+    return described
+
+
+many("test_model_with_{}", _broken, {name: (name,) for name in BROKEN})
