@@ -8,6 +8,7 @@ from typing import Any
 
 from litejit.model import Model
 from litejit.model.builder import GraphBuilder, ModelBuilder, per_channel
+from litejit.model.flexbuffer import encode
 from litejit.model.options import (
     BatchMatMulOptions,
     CallOnceOptions,
@@ -16,12 +17,15 @@ from litejit.model.options import (
     IfOptions,
     Padding,
     Pool2DOptions,
+    ShapeOptions,
+    SoftmaxOptions,
     SpaceToDepthOptions,
+    SplitVOptions,
     VarHandleOptions,
 )
-from litejit.types import BOOL, F32, I8, I32, RESOURCE
+from litejit.types import BOOL, F32, I8, I16, I32, RESOURCE, Quantization
 
-Spec = tuple[Any, ...]  # shape, dtype[, number of scales or bytes]
+Spec = tuple[Any, ...]  # shape, dtype[, number of scales, Quantization or bytes]
 
 
 def model_of(
@@ -61,6 +65,8 @@ def _add(graph: GraphBuilder, spec: Spec | None, label: str) -> int:
     data = rest[0] if rest and isinstance(rest[0], bytes) else None
     scales = rest[0] if rest and isinstance(rest[0], int) else 0
     found = per_channel([0.5] * scales, [k % 2 for k in range(scales)]) if scales else None
+    if rest and isinstance(rest[0], Quantization):
+        found = rest[0]
     return graph.add_tensor(label, shape, dtype, data, quantization=found)
 
 
@@ -125,6 +131,7 @@ def variables() -> ModelBuilder:
     return builder
 
 
+_FRACTION = per_channel([1 / 32768])
 _IMAGE = ((1, 4, 6, 8), F32)
 _POOL = Pool2DOptions(padding=Padding.SAME, stride_h=2, stride_w=4, filter_height=1, filter_width=1)
 MODELS: dict[str, ModelBuilder] = {
@@ -167,4 +174,77 @@ MODELS: dict[str, ModelBuilder] = {
     "branches": branches(),
     "branches, planned offline": branches([0, 8, -1, -1, -1, -1, 96, -1, -1, 40, -1]),
     "variables": variables(),
+    "rounding": runnable("ROUND", [((9,), F32)], [((9,), F32)]),
+    "flooring": runnable("FLOOR", [((9,), F32)], [((9,), F32)]),
+    "blocks": runnable(
+        "SPACE_TO_BATCH_ND",
+        [((1, 4, 4, 2), I8, 1), ((2,), I32, ints(2, 2)), ((2, 2), I32, ints(0, 0, 0, 0))],
+        [((4, 2, 2, 2), I8, 1)],
+    ),
+    "shape": runnable("SHAPE", [_IMAGE], [((4,), I32)], options=ShapeOptions(out_type=I32)),
+    "pieces": runnable(
+        "SPLIT_V",
+        [((6, 4), F32), ((2,), I32, ints(2, 4)), ((), I32, ints(0))],
+        [((2, 4), F32), ((4, 4), F32)],
+        options=SplitVOptions(num_splits=2),
+    ),
+    "wide softmax": runnable(
+        "SOFTMAX",
+        [((2, 9), I16, _FRACTION)],
+        [((2, 9), I16, _FRACTION)],
+        options=SoftmaxOptions(beta=1.0),
+    ),
+    "ring": runnable(
+        "CIRCULAR_BUFFER",
+        [((1, 1, 1, 4), I8, 1)],
+        [((1, 3, 1, 4), I8, 1)],
+        custom=True,
+        custom_options=encode({"cycles_max": 1}),
+    ),
+    "delay": runnable(
+        "SignalDelay",
+        [((2, 8), I16)],
+        [((2, 8), I16)],
+        custom=True,
+        custom_options=encode({"delay_length": 3}),
+    ),
+    "overlap": runnable(
+        "SignalOverlapAdd",
+        [((2, 3, 8), I16)],
+        [((2, 12), I16)],
+        custom=True,
+        custom_options=encode({"T": 7, "frame_step": 4}),
+    ),
+    "float overlap": runnable(
+        "SignalOverlapAdd",
+        [((3, 10), F32)],
+        [((15,), F32)],
+        custom=True,
+        custom_options=encode({"T": 0, "frame_step": 5}),
+    ),
+    "stacker": runnable(
+        "SignalStacker",
+        [((4,), I16)],
+        [((16,), I16), ((), BOOL)],
+        custom=True,
+        custom_options=encode(
+            {
+                "num_channels": 4,
+                "stacker_left_context": 2,
+                "stacker_right_context": 1,
+                "stacker_step": 2,
+            }
+        ),
+    ),
+    **{
+        f"{name} of {dtype.name}": runnable(
+            f"Signal{name}",
+            [((inputs,), dtype)],
+            [((outputs,), dtype)],
+            custom=True,
+            custom_options=encode({"T": kind, "fft_length": 64}),
+        )
+        for name, inputs, outputs in (("Rfft", 64, 66), ("Irfft", 66, 64))
+        for dtype, kind in ((F32, 0), (I16, 7), (I32, 2))
+    },
 }

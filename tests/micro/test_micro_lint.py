@@ -125,18 +125,40 @@ def quantized(name: str, scales: tuple[float, float], zero: int, **more: Any) ->
     dtype = more.pop("dtype", I8)
     shape = more.pop("shape", (1, 8))
     x = graph.add_input("x", shape, dtype, quantization=per_tensor(scales[0], zero))
-    y = graph.add_output("y", shape, dtype, quantization=per_tensor(scales[1], 0))
+    y = graph.add_output(
+        "y", shape, dtype, quantization=per_tensor(scales[1], more.pop("result", 0))
+    )
     graph.add_operator(name, [x, *[x] * more.pop("again", 0)], [y], **more)
     return [f"{one.stage}: {one.problem}" for one in lint(builder.build())]
 
 
+@pytest.mark.parametrize(
+    ("name", "scale", "zero", "expected"),
+    [
+        ("SOFTMAX", 1 / 256, -128, None),
+        ("SOFTMAX", 1 / 255, -128, "scale 0.00390625 and zero point -128"),
+        ("SOFTMAX", 1 / 256, 0, "scale 0.00390625 and zero point -128"),
+        ("LOG_SOFTMAX", 1 / 16, 127, None),
+        ("LOG_SOFTMAX", 1 / 16, 0, "scale 0.0625 and zero point 127"),
+        ("LOGISTIC", 0.5, -128, None),
+        ("LOGISTIC", 0.5, 0, "zero point -128"),
+    ],
+)
+def test_results_with_another_range_than_tflms_are_found(
+    name: str, scale: float, zero: int, expected: str | None
+) -> None:
+    options = SoftmaxOptions(beta=1.0) if name == "SOFTMAX" else None
+    found = quantized(name, (0.1, scale), 0, result=zero, options=options)
+    assert len(found) == (expected is not None)
+    assert expected is None or found[0].endswith(f"expected {expected}")
+
+
 def test_what_ends_tflms_process_is_found() -> None:
     options = SoftmaxOptions(beta=1.0)
-    (tiny,) = quantized("SOFTMAX", (1e-9, 0.1), 0, options=options)
+    (tiny,) = quantized("SOFTMAX", (1e-9, 1 / 256), 0, result=-128, options=options)
     assert tiny.startswith("prepare: its input scale times beta is 1e-09")
-    (wide,) = quantized("SOFTMAX", (0.1, 0.1), 0, options=options, shape=(1, 1000))
+    (wide,) = quantized("SOFTMAX", (0.1, 1 / 256), 0, result=-128, options=options, shape=(1, 1000))
     assert wide.startswith("invoke: it sums 1000 exponentials")
-    assert quantized("SOFTMAX", (0.1, 0.1), 0, options=options) == []
 
 
 def test_sixteen_bit_zero_points_are_found() -> None:

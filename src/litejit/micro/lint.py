@@ -249,11 +249,31 @@ def _symmetric_int16(view: View) -> Iterator[Complaint]:
             yield "prepare", problem, "quantize 16-bit tensors symmetrically"
 
 
+def _symmetric_int16_input(view: View) -> Iterator[Complaint]:
+    image = view.need("i0")
+    if image.dtype == "INT16" and image.zero_point:
+        problem = f"input 0 {image.name!r} is INT16 with a zero point that is not 0"
+        yield "prepare", problem, "quantize 16-bit tensors symmetrically"
+
+
 def _no_int4_channels(view: View) -> Iterator[Complaint]:
     weights = view.need("i1")
     if weights.dtype == "INT4" and weights.scales > 1:
         problem = "its INT4 weights have a scale for every channel"
         yield "prepare", problem, "quantize these weights per tensor, or to INT8"
+
+
+def _expected_result(view: View) -> Iterator[Complaint]:
+    image, out = view.need("i0"), view.need("o0")
+    found = _RESULTS.get((view.name, image.dtype, out.dtype))
+    if found is None:
+        return
+    scale, zero_point, tolerance = found
+    wrong = scale and abs(out.scale - scale) > tolerance * scale
+    if wrong or out.zero_point != zero_point:
+        expected = (f"scale {scale:g} and " if scale else "") + f"zero point {zero_point}"
+        problem = f"its result has scale {out.scale:g} and zero point {out.zero_point}"
+        yield "prepare", f"{problem}, expected {expected}", "quantize again with a newer converter"
 
 
 def _same_quantization(view: View) -> Iterator[Complaint]:
@@ -303,6 +323,14 @@ def _softmax(view: View) -> Iterator[Complaint]:
         yield "invoke", problem, "train or quantize so that classes differ, or leave SOFTMAX out"
 
 
+# (operator, input, output): scale (0.0: any), zero point and tolerance of the result
+_RESULTS: dict[tuple[str, str, str], tuple[float, int, float]] = {
+    ("SOFTMAX", "INT8", "INT8"): (1 / 256, -128, 0.0),
+    ("SOFTMAX", "INT8", "INT16"): (1 / 65536, -32768, 0.001),
+    ("SOFTMAX", "INT16", "INT16"): (1 / 32768, 0, 0.001),
+    ("LOG_SOFTMAX", "INT8", "INT8"): (1 / 16, 127, 0.0),
+    ("LOGISTIC", "INT8", "INT8"): (0.0, -128, 0.0),
+}
 _FOUR = (_rank("i0", 4, 4),)
 _BLOCKS = (_rank("i0", 3, 4), _rank("o0", 3, 4))
 _INT16_ZERO = (_symmetric_int16,)
@@ -310,7 +338,8 @@ _RULES: dict[str, tuple[Rule, ...]] = {
     "ABS": _INT16_ZERO,
     "SQUARED_DIFFERENCE": _INT16_ZERO,
     "MUL": (*_INT16_ZERO, _activation_fits(MulOptions)),
-    "LOGISTIC": _INT16_ZERO,
+    "LOG_SOFTMAX": (_expected_result,),
+    "LOGISTIC": (*_INT16_ZERO, _expected_result),
     "TANH": _INT16_ZERO,
     "BATCH_MATMUL": (_rank("i0", 2, 5), _rank("i1", 2, 5)),
     "BATCH_TO_SPACE_ND": _BLOCKS,
@@ -334,7 +363,7 @@ _RULES: dict[str, tuple[Rule, ...]] = {
     "PADV2": (_constant(1), _rank("i0", 0, 5)),
     "RESIZE_BILINEAR": (_constant(1), *_FOUR),
     "RESIZE_NEAREST_NEIGHBOR": (_constant(1), *_FOUR),
-    "SOFTMAX": (_softmax,),
+    "SOFTMAX": (_softmax, _expected_result, _symmetric_int16_input, _rank("i0", 1, 8)),
     "SPLIT": (_constant(0),),
     "SPLIT_V": (_constant(2),),
     "SQUEEZE": (_squeezed_ones,),
