@@ -47,8 +47,7 @@ def fc_is_hybrid(node: Node) -> bool:
 
 def fc_is_shuffled(node: Node) -> bool:
     """True where the weights lie in blocks of 4 x 16."""
-    shuffled: bool = node.core.options.weights_format == WeightsFormat.SHUFFLED4x16INT8
-    return shuffled
+    return bool(node.core.options.weights_format == WeightsFormat.SHUFFLED4x16INT8)
 
 
 def fc_is_static(node: Node) -> bool:
@@ -143,7 +142,7 @@ class FullyConnected(Op):
             shape = [*x.dims[:-1], units]
         else:
             ok = not depth or x.size % depth == 0
-            node.require(ok, f"input {x.shape} does not divide into rows of weights' depth {depth}")
+            node.require(ok, f"input {x.shape} is no number of rows of weights' depth {depth}")
             shape = [x.size // depth if depth else math.prod(x.dims[:-1]), units]
         if depth:
             _require_fc_quantization(node)
@@ -221,10 +220,10 @@ def _require_fc_types(node: Node) -> None:
     node.require_dtype(x, _WEIGHTS, "input")
     node.require_dtype(weights, _WEIGHTS[x.dtype], f"weights of {x.dtype.name} input")
     node.require_dtype(out, _OUTPUT[x.dtype], f"output of {x.dtype.name} input")
-    layouts = (WeightsFormat.DEFAULT, WeightsFormat.SHUFFLED4x16INT8)
-    layout = node.options.weights_format
-    node.require(layout in layouts, f"weights format {layout} is not known")
-    if fc_is_shuffled(node):
+    shuffled, layout = fc_is_shuffled(node), node.options.weights_format
+    ok = shuffled or layout == WeightsFormat.DEFAULT
+    node.require(ok, f"weights format {layout} is not known")
+    if shuffled:
         ok = (x.dtype, weights.dtype, out.dtype) == (U8, U8, I16)
         node.require(ok, "shuffled weights take UINT8 data to INT16")
     if bias is not None:
@@ -234,10 +233,8 @@ def _require_fc_types(node: Node) -> None:
         ok = x.dtype != I16 or asked in (F32, bias.dtype)
         node.require(ok, f"bias is {bias.dtype.name}, but the options name {asked.name}")
     require_activation(node, node.output(0), node.options.activation)
-    ok = fc_is_hybrid(node) or node.options.activation in _CLAMPS
-    node.require(
-        ok, f"activation {node.options.activation!r} is for float data with integer weights"
-    )
+    what = f"activation {node.options.activation!r} is for float data with integer weights"
+    node.require(fc_is_hybrid(node) or node.options.activation in _CLAMPS, what)
 
 
 def _require_fc_quantization(node: Node) -> None:
@@ -253,9 +250,8 @@ def _require_fc_quantization(node: Node) -> None:
     units = weights.dims[0]
     if q.per_channel:
         ok = q.axis == 0 and len(q.scales) == units
-        node.require(
-            ok, f"{len(q.scales)} scales along dimension {q.axis}, expected {units} along 0"
-        )
+        what = f"{len(q.scales)} scales along dimension {q.axis}, expected {units} along 0"
+        node.require(ok, what)
         node.require(weights.dtype != U8, "UINT8 weights have one scale, not one a unit")
     ok = weights.dtype not in (I4, I2) or not q.zero_points.any()
     node.require(ok, f"zero point of {weights.dtype.name} weights must be 0")
@@ -279,9 +275,8 @@ def _require_blocks(node: Node) -> None:
     assert q is not None
     units, depth = weights.dims
     ok = weights.dtype == I4 and node.input(0).dtype == F32
-    node.require(
-        ok, f"blockwise weights take FLOAT32 data and INT4 weights, got {weights.dtype.name}"
-    )
+    what = f"blockwise weights take FLOAT32 data and INT4 weights, got {weights.dtype.name}"
+    node.require(ok, what)
     fits = depth % q.block_size == 0 and len(q.scales) == units * (depth // q.block_size)
     node.require(fits, f"{len(q.scales)} scales for {units} x {depth} in blocks of {q.block_size}")
 
