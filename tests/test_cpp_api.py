@@ -42,7 +42,16 @@ def test_model_is_built_from_file_buffer_and_descriptor(tmp_path: Path) -> None:
     ("make", "words"),
     [
         (lambda r: Model.build_from_file("/nope", r), "Could not open '/nope'"),
-        (lambda r: Model.build_from_buffer(b"abc", r), "The model is not a valid Flatbuffer"),
+        (lambda r: Model.build_from_buffer(b"abc", r), "must have at least 7 bytes to hold"),
+        (
+            lambda r: Model.build_from_buffer(b"0123abcd" + bytes(90), r),
+            "Model provided has model identifier 'abcd', should be 'TFL3'",
+        ),
+        (lambda r: Model.build_from_file(__file__, r), "Model provided has model identifier '"),
+        (
+            lambda r: Model.verify_and_build_from_buffer(b"0123abcd" + bytes(90), None, r),
+            "The model is not a valid Flatbuffer buffer",
+        ),
         (lambda r: Model.build_from_buffer(5, r), "memoryview"),
         (lambda r: Model.build_from_file_descriptor(-1, r), "Bad file descriptor"),
         (lambda r: Model.verify_and_build_from_buffer(model("add"), lambda d: False, r), "refuses"),

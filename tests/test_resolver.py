@@ -230,6 +230,16 @@ def test_methods_are_named_as_tflm_names_them(name: str, method: str) -> None:
     assert f".Add{method}()" in tflm_lines({name: (1, 1)}, {})
 
 
+def test_operators_of_tensorflow_itself_are_left_out() -> None:
+    from litejit.model import read_model
+    from litejit.selection import operators_of
+
+    assert operators_of([read_model(model("flex")), read_model(model("add"))]) == (
+        {"ADD": (1, 1)},
+        {},
+    )
+
+
 def test_custom_operators_are_lines_of_their_own_for_tflm() -> None:
     from litejit.selection import tflm_lines
 

@@ -93,12 +93,26 @@ class Model:
     @classmethod
     def build_from_file(cls, path: Any, error_reporter: Reporter = None) -> Model | None:
         """Read a file; None, and a message, where that fails."""
-        return _or_none(lambda: cls.from_file(path, error_reporter), error_reporter)
+
+        def read() -> Model:
+            try:
+                return cls.from_file(path, error_reporter)
+            except ModelError:
+                with open(path, "rb") as file:
+                    _check_identifier(file.read(8))
+                raise
+
+        return _or_none(read, error_reporter)
 
     @classmethod
     def build_from_buffer(cls, buffer: Any, error_reporter: Reporter = None) -> Model | None:
         """Read the content of a file; None, and a message, where that fails."""
-        return _or_none(lambda: cls.from_buffer(buffer, error_reporter), error_reporter)
+
+        def read() -> Model:
+            _check_identifier(bytes(memoryview(buffer).cast("B")[:8]))
+            return cls.from_buffer(buffer, error_reporter)
+
+        return _or_none(read, error_reporter)
 
     @classmethod
     def build_from_file_descriptor(
@@ -165,6 +179,15 @@ class Model:
 
 
 FlatBufferModel = Model
+
+
+def _check_identifier(head: bytes) -> None:
+    """Raise ModelError where the first 8 bytes of a file cannot be a model's."""
+    if len(head) < 7:
+        raise ModelError("Model provided must have at least 7 bytes to hold identifier.\n")
+    if head[4:8] != b"TFL3":
+        found = head[4:8].decode("latin-1")
+        raise ModelError(f"Model provided has model identifier '{found}', should be 'TFL3'\n")
 
 
 def _or_none(make: Callable[[], Model], reporter: Reporter) -> Model | None:

@@ -20,7 +20,8 @@ _TFLM_CUSTOM = {
 def operators_of(models: Iterable[Model]) -> tuple[Operators, Operators]:
     """The builtin and the custom operators that models use, with their versions.
 
-    Operator codes that no operator refers to are left out.
+    Operator codes that no operator refers to are left out, and so are the names of TensorFlow's
+    own operators (Flex...), which no resolver holds.
     """
     builtin: Operators = {}
     custom: Operators = {}
@@ -28,6 +29,8 @@ def operators_of(models: Iterable[Model]) -> tuple[Operators, Operators]:
         used = {operator.code for graph in model.subgraphs for operator in graph.operators}
         for index in sorted(used):
             code = model.operator_codes[index]
+            if code.is_custom and code.name.startswith("Flex"):
+                continue
             table = custom if code.is_custom else builtin
             low, high = table.get(code.name, (code.version, code.version))
             table[code.name] = (min(low, code.version), max(high, code.version))

@@ -50,7 +50,8 @@ class CustomOp:
 class Context:
     """What surrounds the uses of custom operators in one interpreter.
 
-    `recommended_num_threads` is the number of threads that the interpreter may use.
+    `recommended_num_threads` is the number of threads that one use should take: 1, because
+    litejit spreads its own kernels over the interpreter's threads.
     """
 
     __slots__ = ("recommended_num_threads",)
