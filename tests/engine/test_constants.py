@@ -1,0 +1,38 @@
+"""Memory for kernels: aligned, zeroed, given back."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from litejit.engine.constants import ALIGNMENT, address_of, aligned_copy, aligned_memory
+from litejit.kernels.base import Pieces
+
+
+@pytest.mark.parametrize("nbytes", [0, 1, 100, 1 << 20, (1 << 21) + 3, 5 << 20])
+def test_memory_is_zeroed_aligned_and_of_the_size_asked_for(nbytes: int) -> None:
+    memory = aligned_memory(nbytes)
+    assert memory.nbytes == nbytes
+    assert address_of(memory) % ALIGNMENT == 0
+    assert not memory.any()
+    memory[:] = 7
+    assert (memory == 7).all()
+
+
+def resident_bytes() -> int:
+    with open("/proc/self/statm", "rb") as file:
+        return int(file.read().split()[1]) * 4096
+
+
+def test_large_memory_is_given_back() -> None:
+    before = resident_bytes()
+    for _ in range(50):
+        aligned_memory(8 << 20)[:] = 1
+    assert resident_bytes() - before < 100 << 20
+
+
+def test_pieces_are_copied_to_their_places() -> None:
+    rows, column = np.arange(8, dtype=np.int32).reshape(2, 4), np.array([[9], [10]], np.int32)
+    pieces = Pieces((3, 4), rows.dtype, (((slice(0, 2),), rows), ((2, slice(0, 2)), column[:, 0])))
+    expected = [[0, 1, 2, 3], [4, 5, 6, 7], [9, 10, 0, 0]]
+    np.testing.assert_array_equal(aligned_copy(pieces), expected)
