@@ -60,6 +60,8 @@ CUSTOM_FAMILIES: dict[str, str] = {
     "custom.tensor_list": "TensorListReserve TensorListFromTensor TensorListSetItem"
     " TensorListPushBack TensorListGetItem TensorListPopBack TensorListLength"
     " TensorListElementShape TensorListStack VariantZerosLike VariantAddN",
+    "custom.attention": "odml.scaled_dot_product_attention odml.update_external_kv_cache",
+    "custom.examples": "ParseExample ParseExampleV2",
     "fft": "IRFFT2D",
 }  # the same for the custom operators that come with litejit
 

@@ -105,7 +105,7 @@ class MaxPool3D(_Pool3D):
         (x,) = inputs
         if x.dtype == np.float32:
             found = self.combine(node, x, np.fmax, np.float32(-FLOAT_MAX))
-            return np.minimum(found, np.float32(FLOAT_MAX))
+            return np.asarray(np.minimum(found, np.float32(FLOAT_MAX)))
         return self.combine(node, x, np.maximum, np.iinfo(x.dtype).min)
 
 
