@@ -54,7 +54,7 @@ def test_infinity_times_its_sigmoid_is_the_largest_number() -> None:
 @pytest.mark.parametrize("case", [{"gate_is_read": True}, {"gate_is_read": False, "activation": 1}])
 def test_a_sigmoid_that_is_read_elsewhere_and_a_clamped_product_stay_apart(case: Any) -> None:
     results, names = run(model(**case), SPREAD)
-    assert names == ["LOGISTIC", "MUL"]
+    assert "SWISH" not in names
     wide = SPREAD.astype(np.float64)
     expected = wide / (1 + np.exp(-wide))
     if "activation" in case:

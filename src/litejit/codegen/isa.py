@@ -79,6 +79,17 @@ class Isa(Record):
             return acc + fn.call(f"llvm.x86.{names[words]}", acc.type, a, b)
         return acc + _pair_sums(a, b)
 
+    def times_power_of_2(self, fn: Function, x: Value, n: Value) -> Value | None:
+        """x * 2**n for whole floats n, rounded once, where one instruction does it, else None."""
+        if self.vector_bytes != 64 or str(x.type) != "<16 x float>":
+            return None
+        name = fn.declare(
+            "llvm.x86.avx512.mask.scalef.ps.512",
+            *("<16 x float>", "<16 x float>", "<16 x float>", "<16 x float>", "i16", "i32"),
+        )
+        values = f"<16 x float> {x.ref}, <16 x float> {n.ref}, <16 x float> zeroinitializer"
+        return fn.emit(x.type, f"call <16 x float> @{name}({values}, i16 -1, i32 4)")
+
     def shift_right_logical(self, fn: Function, x: Value, count: Value) -> Value:
         """Bits of the i32 lanes of x moved right by `count` lanes; a count of 32 gives 0."""
         names = {16: "avx512.psrlv.d.512", 8: "avx2.psrlv.d.256", 4: "avx2.psrlv.d"}

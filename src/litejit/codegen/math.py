@@ -85,17 +85,23 @@ def ceil(x: Value) -> Value:
 
 def exp(x: Value, low: Value | None = None) -> Value:
     """e**x, or e**(x + low) where `low` is tiny; denormal results too. Error below 2e-7."""
-    exponent, _, r = _split(clamp(x, -104.0, 89.0))
+    exponent, n, r = _split(clamp(x, -104.0, 89.0))
     r = r if low is None else r + low
-    return _scale(_exp_minus_1_near_0(r) + 1.0, exponent)
+    return _scale(_exp_minus_1_near_0(r) + 1.0, exponent, n)
+
+
+def _exp_of_minus_size(x: Value) -> Value:
+    """e**-|x|, as `exp`."""
+    exponent, n, r = _split(clamp(-x.fn.absolute(x), -104.0, None))
+    return _scale(_exp_minus_1_near_0(r) + 1.0, exponent, n)
 
 
 def expm1(x: Value) -> Value:
     """e**x - 1 without cancellation near 0 (of -0 it is +0). Error below 4e-7."""
-    exponent, _, r = _split(clamp(x, -30.0, 89.0))
+    exponent, n, r = _split(clamp(x, -30.0, 89.0))
     biased = x.fn.maximum(x.fn.const(127, exponent.type) - exponent, 0)
     inverse_power = (biased << 23).bitcast(x.type)
-    return _scale(_exp_minus_1_near_0(r) + (_one(x) - inverse_power), exponent)
+    return _scale(_exp_minus_1_near_0(r) + (_one(x) - inverse_power), exponent, n)
 
 
 def elu(x: Value) -> Value:
@@ -105,7 +111,7 @@ def elu(x: Value) -> Value:
 
 def logistic(x: Value) -> Value:
     """1 / (1 + e**-x), to full relative precision for negative x. Error below 4e-7."""
-    e = exp(-x.fn.absolute(x))
+    e = _exp_of_minus_size(x)
     numerator = (x < 0.0).choose(e, 1.0)
     return numerator / (e + 1.0)
 
@@ -113,7 +119,7 @@ def logistic(x: Value) -> Value:
 def swish(x: Value) -> Value:
     """x / (1 + e**-x), FLT_MAX for infinity. Error below 4e-7; below -87, where e**x has fewer
     bits, 6e-6."""
-    e = exp(-x.fn.absolute(x))
+    e = _exp_of_minus_size(x)
     largest = x.fn.const(3.4028234663852886e38, x.type)
     numerator = (x < 0.0).choose(x * e, (largest < x).choose(largest, x))
     return numerator / (e + 1.0)
@@ -221,8 +227,14 @@ def _exp_minus_1_near_0(r: Value) -> Value:
     return r.fn.fma(r * r, polynomial(r, _EXP), r)
 
 
-def _scale(y: Value, exponent: Value) -> Value:
-    """y * 2**exponent in two steps, so that infinite and denormal results come out right."""
+def _scale(y: Value, exponent: Value, n: Value) -> Value:
+    """y * 2**exponent (n: the same as a float); infinite and denormal results come out right.
+
+    Without an instruction for it in two steps.
+    """
+    scaled = y.fn.isa.times_power_of_2(y.fn, y, n)
+    if scaled is not None:
+        return scaled
     half = exponent >> 1
     for part in (half, exponent - half):
         y = y * ((part + 127) << 23).bitcast(y.type)
