@@ -311,3 +311,25 @@ def test_unknown_signature_and_bad_threads_are_refused() -> None:
         litejit.load(model("add"), signature="q")
     with pytest.raises(ValueError, match="num_threads"):
         litejit.load(model("add"), num_threads=0)
+
+
+def test_call_costs_little_more_than_the_interpreters_own(shared: Path) -> None:
+    """At most 5 us where nothing else runs; the bound here leaves room for a busy machine."""
+    import timeit
+
+    path = shared / "models" / "hello_world_int8.tflite"
+    predictor, interpreter = litejit.load(path), litejit.Interpreter(str(path))
+    interpreter.allocate_tensors()
+    a = interpreter.get_input_details()[0]["index"]
+    b = interpreter.get_output_details()[0]["index"]
+    q, x = np.array([[3]], np.int8), np.array([[1.0]], np.float32)
+
+    def own() -> None:
+        interpreter.set_tensor(a, q)
+        interpreter.invoke()
+        interpreter.get_tensor(b)
+
+    def cost(function: Any) -> float:
+        return min(timeit.repeat(function, number=200, repeat=25)) / 200 * 1e6
+
+    assert cost(lambda: predictor(x)) < 5 * cost(own) + 5

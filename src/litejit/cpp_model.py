@@ -98,8 +98,9 @@ class Model:
             try:
                 return cls.from_file(path, error_reporter)
             except ModelError:
-                with open(path, "rb") as file:
-                    _check_identifier(file.read(8))
+                if os.path.isfile(path):
+                    with open(path, "rb") as file:
+                        _check_identifier(file.read(8))
                 raise
 
         return _or_none(read, error_reporter)
