@@ -22,7 +22,7 @@ from litejit.model.options import (
 from litejit.types import BOOL, C128, F16, F32, F64, I4, I16, I32, RESOURCE, U4, DType
 
 
-def buffers(*rows: tuple[int, int, int] | tuple[int, int, int, int]) -> list[Buffer]:
+def buffers(*rows: tuple[int, ...]) -> list[Buffer]:
     return [
         Buffer(f"b{k}", row[0], row[1], row[2], 0, row[3] if len(row) > 3 else -1)
         for k, row in enumerate(rows)
@@ -281,3 +281,17 @@ def test_a_call_that_never_ends_is_walked_once() -> None:
     options = IfOptions(then_subgraph_index=0, else_subgraph_index=7)
     graph.add_operator("IF", [ask], [], options)
     assert lives(builder.build()) == {"ask": (0, 3)}
+
+
+@pytest.mark.parametrize("depth", [30, 100])
+def test_calls_that_double_or_nest_without_end_are_refused(depth: int) -> None:
+    builder = ModelBuilder()
+    graph = builder.main
+    for number in range(1, depth + 1):
+        ask = graph.add_input("ask", (1,), BOOL)
+        other = number if depth == 30 else 9999
+        options = IfOptions(then_subgraph_index=number, else_subgraph_index=other)
+        graph.add_operator("IF", [ask], [], options)
+        graph = builder.add_subgraph()
+    with pytest.raises(PrepareError, match="is called too deep .* or too often"):
+        allocations(builder.build())

@@ -368,6 +368,11 @@ def test_a_signal_kernel_without_its_options_is_refused() -> None:
         signal("SignalDelay", [((2, 8), I16)], [((2, 8), I16)], "wheel")
 
 
+def test_a_signal_kernel_with_endless_state_is_refused() -> None:
+    with pytest.raises(PrepareError, match="it asks for 1000000000 blocks of memory"):
+        signal("SignalDelay", [((10**9, 8), I16)], [((2, 8), I16)], "wheel", delay_length=3)
+
+
 def decoded(kind: int, scales: int = 1, **shared: Any) -> tuple[str, set[int]]:
     ancillary = bytes([kind, 1]) + bytes(30)
     model = model_of(

@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 
-from litejit.errors import PrepareError
+from litejit.errors import ModelError, PrepareError
 from litejit.micro.allocations import ArenaTooSmall, allocations, least_arena_of
 from litejit.micro.ledger import Persist, Planner, Reset, Resize, Step, Temporary
 from litejit.micro.script import (
@@ -112,7 +112,7 @@ def test_zero_points_take_four_bytes_a_channel() -> None:
 
 
 def test_scales_without_zero_points_are_no_quantization() -> None:
-    half = Quantization(np.float32([0.5]), np.zeros(0, np.int64))
+    half = Quantization(np.array([0.5], np.float32), np.zeros(0, np.int64))
     assert Temporary(24, 8) not in steps(sum_of_two(half))
 
 
@@ -302,3 +302,16 @@ def test_the_arena_needs_no_llvmlite_to_be_worked_out_and_drawn() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_tensors_that_do_not_exist_are_refused() -> None:
+    builder = ModelBuilder()
+    builder.main.add_input("x", (4,), F32)
+    builder.main.outputs.append(7)
+    with pytest.raises(ModelError, match="output 7 of subgraph 0 is no tensor of 1"):
+        allocations(builder.build())
+    builder = ModelBuilder()
+    x = builder.main.add_input("x", (4,), F32)
+    builder.main.add_operator("NEG", [x], [5])
+    with pytest.raises(ModelError, match=r"NEG \(operator 0 of subgraph 0\): tensor 5"):
+        allocations(builder.build())

@@ -186,14 +186,18 @@ def allocations(
     ledger = settle(script.steps, ENDLESS if arena_bytes is None else arena_bytes)
     if arena_bytes is not None and ledger.least > arena_bytes:
         raise _too_small(script, ledger, arena_bytes)
+    return _record(model, setup, script, ledger)
+
+
+def _record(model: Model, setup: Setup, script: Script, ledger: Ledger) -> Allocations:
     found = dict(ledger.categories)
     notes: tuple[str, ...] = (KERNELS_NOTE,)
     if model.metadata_bytes("COMPRESSION_METADATA") is not None:
         notes += (_COMPRESSED_NOTE,)
     return Allocations(
-        chosen.name,
-        planner,
-        recording,
+        setup.target.name,
+        setup.planner,
+        setup.recording,
         ledger.head,
         ledger.tail,
         least_arena(script.steps),

@@ -17,6 +17,8 @@ from litejit.record import Record, replace
 
 OFFLINE_PLAN = "OfflineMemoryAllocation"
 ONLINE = -1
+MAX_DEPTH = 64  # subgraphs within subgraphs: more would end in a stack overflow
+MAX_TICKS = 1 << 20  # calls of calls double; a walk this long would never end
 
 
 class Buffer(Record):
@@ -85,6 +87,10 @@ class Lifetimes:
     def _walk(self, number: int) -> None:
         if number in self._active or not 0 <= number < len(self.model.subgraphs):
             return  # a call that never ends, or leads nowhere: whoever runs it will refuse it
+        if len(self._active) >= MAX_DEPTH or self.clock > MAX_TICKS:
+            raise PrepareError(
+                f"subgraph {number} is called too deep ({len(self._active)} calls) or too often"
+            )
         self._active.append(number)
         graph = self.model.subgraphs[number]
         for index in graph.inputs:

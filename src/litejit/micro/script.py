@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from litejit.errors import PrepareError
+from litejit.errors import ModelError, PrepareError
 from litejit.micro import planners, requests
 from litejit.micro.ledger import Persist, Planner, Reset, Resize, Step, Temporary
 from litejit.micro.operands import GraphState, TensorView, View
@@ -78,7 +78,24 @@ def write_script(model: Model, setup: Setup) -> Script:
     """
     if not model.subgraphs:
         raise PrepareError("the model has no subgraph")
+    _check_tensor_numbers(model)
     return _Writer(model, setup).script()
+
+
+def _check_tensor_numbers(model: Model) -> None:
+    for number, graph in enumerate(model.subgraphs):
+        count = len(graph.tensors)
+        for what, indices in (("input", graph.inputs), ("output", graph.outputs)):
+            for index in indices:
+                if not 0 <= index < count:
+                    raise ModelError(f"{what} {index} of subgraph {number} is no tensor of {count}")
+        for position, operator in enumerate(graph.operators):
+            for index in (*operator.inputs, *operator.outputs):
+                if not -1 <= index < count:
+                    raise ModelError(
+                        f"{model.operator_name(operator)} (operator {position} of subgraph "
+                        f"{number}): tensor {index} does not exist"
+                    )
 
 
 class _Writer:

@@ -9,6 +9,9 @@ from litejit.errors import PrepareError
 from litejit.micro.operands import View
 
 
+MAX_BLOCKS = 1 << 16  # state buffers of one kernel; no microcontroller holds their pointers
+
+
 def ring_bytes(capacity: int, pointer_bytes: int) -> int:
     """Bytes of a ring buffer for `capacity` int16 values: its structure and twice the values."""
     return (40 if pointer_bytes == 8 else 24) + 4 * capacity
@@ -29,10 +32,16 @@ def _frames(view: View) -> tuple[int, int]:
     return math.prod(shape[:-1]), shape[-1]
 
 
+def _blocks(view: View, count: int, nbytes: int) -> None:
+    if count > MAX_BLOCKS:
+        raise PrepareError(f"{view.where}: it asks for {count} blocks of memory")
+    view.persistent(*[nbytes] * count)
+
+
 def _rings(view: View, count: int, capacity: int) -> None:
     pointer = view.target.pointer_bytes
     view.persistent(pointer * count, pointer * count)
-    view.persistent(*[ring_bytes(capacity, pointer)] * count)
+    _blocks(view, count, ring_bytes(capacity, pointer))
 
 
 def _delay(view: View) -> None:
@@ -53,7 +62,7 @@ def _overlap_add(view: View) -> None:
         raise PrepareError(f"{view.where}: its input has shape {image.shape}, expected frames")
     outer, frame = math.prod(image.shape[:-2]), image.shape[-1]
     view.persistent(view.target.pointer_bytes * outer)
-    view.persistent(*[frame * image.item_bytes] * outer)
+    _blocks(view, outer, frame * image.item_bytes)
 
 
 def _fft(view: View) -> int:
