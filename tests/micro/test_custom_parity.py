@@ -63,8 +63,13 @@ def said_by_tflm() -> dict[str, Any]:
     return found
 
 
+@pytest.mark.parametrize("compiled", [True, False], ids=["compiled", "NumPy"])
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_every_run_gives_what_tflm_gives(case: Case, said_by_tflm: dict[str, Any]) -> None:
+def test_every_run_gives_what_tflm_gives(
+    case: Case, compiled: bool, said_by_tflm: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not compiled:
+        monkeypatch.setenv("LITEJIT_COMPILE", "0")
     said = said_by_tflm.get(case.name, "its process ended before")
     assert not isinstance(said, str), said
     interpreter = runtime.Interpreter.from_bytes(case.content, arena_size=ARENA)

@@ -105,8 +105,13 @@ class NodeLowering:
         return operands
 
     def persistent(self, initial: Array) -> Operand:
-        """Memory that keeps its content from run to run."""
-        return self._owner.array(aligned_copy(initial))
+        """Memory that keeps its content from run to run.
+
+        An array that begins at a multiple of 64 bytes is that memory itself, not a copy, so that
+        its owner can look into it.
+        """
+        aligned = initial.__array_interface__["data"][0] % 64 == 0 and initial.flags.c_contiguous
+        return self._owner.array(initial if aligned else aligned_copy(initial))
 
     def alias(self, output: int = 0, input: int = 0) -> None:
         """Share memory where that is safe, else copy in Python."""

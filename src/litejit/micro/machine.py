@@ -73,14 +73,14 @@ class Machine:
         if not self._stateful:
             self._runner.invoke()
             return True
-        before = [settings.state for _, settings in self._stateful]
+        before = [settings.saved() for _, settings in self._stateful]
         try:
             self._runner.invoke()
         except GraphStopped:
             return False
         except InvokeError:
             for (_, settings), state in zip(self._stateful, before, strict=True):
-                settings.state = state
+                settings.restore(state)
             raise
         return True
 

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from litejit.kernels.signal import DivideSpec
 from litejit.ops import activation, arithmetic, bitwise, compare, fixedexp, quantize, unary
 from litejit.ops import fixedpoint as fixed
 from litejit.ops import reduce as reductions
@@ -205,6 +206,29 @@ class Cumsum(reductions.Cumsum):
         return _finished(node, np.asarray(sums))
 
 
+class Div(arithmetic.Div):
+    """int32 by a constant number is compiled."""
+
+    def lower(self, node: Node, steps: Lowering) -> None:
+        """Floats as LiteRT's; 0 and -1, which need checks, run in NumPy."""
+        divisor, x = node.input(1).value, steps.inputs[0]
+        if node.input(0).dtype != I32:
+            super().lower(node, steps)
+        elif divisor is not None and divisor.size == 1 and x is not None and node.output(0).size:
+            number = int(divisor.reshape(-1)[0])
+            low, high = _INT32_BOUNDS[int(node.options.activation)]
+            if number not in (0, -1) and node.output(0).size == node.input(0).size:
+                size = node.output(0).size
+                steps.call(
+                    DivideSpec(), x, steps.outputs[0], number, low, high, items=size,
+                    cost_ns=5 + size * 2.0,
+                )  # fmt: skip
+
+
+_LOW32, _HIGH32 = -(1 << 31), (1 << 31) - 1
+_INT32_BOUNDS = {0: (_LOW32, _HIGH32), 1: (0, _HIGH32), 2: (-1, 1), 3: (0, 6)}
+
+
 class SquaredDifference(arithmetic.SquaredDifference):
     """int16 too, without extra bits."""
 
@@ -286,8 +310,11 @@ class Cast(quantize.Cast):
         return super().reference(node, x)
 
     def lower(self, node: Node, steps: Lowering) -> None:
-        """Floats to integers run in NumPy."""
-        if node.input(0).dtype not in _FLOATS or not node.output(0).dtype.is_integer:
+        """Floats to integers run in NumPy; uint32 and int32 have the same bytes."""
+        x, y = node.input(0).dtype, node.output(0).dtype
+        if {x.name, y.name} == {"INT32", "UINT32"}:
+            steps.alias(0, 0)
+        elif node.input(0).dtype not in _FLOATS or not node.output(0).dtype.is_integer:
             super().lower(node, steps)
 
 

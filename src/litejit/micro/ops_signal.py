@@ -10,10 +10,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from litejit.micro import kiss_fft
+from litejit.micro import kiss_fft, signal_lowering
 from litejit.micro.file_bytes import bytes_from
-from litejit.micro.signal_op import CustomOp, StatefulOp, rows_of
-from litejit.ops.base import Arrays, Node
+from litejit.micro.signal_lowering import GAINS
+from litejit.micro.signal_op import CustomOp, Settings, StatefulOp, rows_of
+from litejit.ops.base import Arrays, Lowering, Node
 from litejit.types import F32, I16, I32, U32, U64, Array
 
 _U64 = np.uint64
@@ -51,6 +52,10 @@ class Window(CustomOp):
         )
         return np.asarray(np.clip(raw, -32768, 32767), np.int16).reshape(x.shape)
 
+    def lower(self, node: Node, steps: Lowering) -> None:
+        """A compiled kernel."""
+        signal_lowering.window(node, steps)
+
 
 class FftAutoScale(CustomOp):
     """x * 2**s with the largest s that keeps the largest |x| within 15 bits, and s."""
@@ -70,6 +75,10 @@ class FftAutoScale(CustomOp):
         bits = max(16 - int(bit_length32(np.uint32(_largest16(x) & 0xFFFFFFFF))) - 1, 0)
         scaled = (x.astype(np.int32) << bits).astype(np.int16)
         return scaled, np.array(bits, np.int32)
+
+    def lower(self, node: Node, steps: Lowering) -> None:
+        """A compiled kernel."""
+        signal_lowering.auto_scale(node, steps)
 
 
 def _largest16(x: Array) -> int:
@@ -110,6 +119,10 @@ class _Transform(CustomOp):
         """The tables."""
         name = node.input(0).dtype.numpy.name
         return kiss_fft.transform(name, node.options.number("fft_length"), inverse=self.inverse)
+
+    def lower(self, node: Node, steps: Lowering) -> None:
+        """A compiled kernel."""
+        signal_lowering.transform(node, steps, self.transform(node), inverse=self.inverse)
 
 
 class Rfft(_Transform):
@@ -157,6 +170,10 @@ class Energy(CustomOp):
         out[first:last] = (parts**2).sum(axis=1)
         return out
 
+    def lower(self, node: Node, steps: Lowering) -> None:
+        """A compiled kernel."""
+        signal_lowering.energy(node, steps)
+
 
 class FilterBank(CustomOp):
     """Channel c: weights of c times energies, plus unweights of c - 1 times theirs; uint64 wraps.
@@ -196,6 +213,10 @@ class FilterBank(CustomOp):
             sums.append(running[ends] - running[ends - widths])
         return np.asarray(sums[0][1:] + sums[1][:-1])
 
+    def lower(self, node: Node, steps: Lowering) -> None:
+        """A compiled kernel."""
+        signal_lowering.filter_bank(node, steps)
+
 
 def square_root(x: Array) -> Array:
     """Square roots of uint64 numbers, rounded to nearest but for the largest of 32 and 64 bits."""
@@ -227,6 +248,10 @@ class FilterBankSquareRoot(CustomOp):
         shift = int(bits.reshape(-1)[0]) & 31  # as CPUs shift
         return (square_root(x) >> _U64(shift)).astype(np.uint32)
 
+    def lower(self, node: Node, steps: Lowering) -> None:
+        """A compiled kernel."""
+        signal_lowering.square_root(node, steps)
+
 
 class SpectralSubtraction(StatefulOp):
     """x less a smoothed estimate of the noise, at least a fraction of x; and the estimate.
@@ -251,8 +276,8 @@ class SpectralSubtraction(StatefulOp):
         """In unsigned 64 bits, cut to 32."""
         number = node.options.number
         x = inputs[0].astype(_U64)
-        noise = node.options.state
-        noise = np.zeros_like(x) if noise is None else noise
+        state = self.state(node)
+        noise = state.copy()
         bits = _U64(number("spectral_subtraction_bits"))
         smooth, keep = (
             _alternating(len(x), number(f"{word}"), number(f"alternate_{word}"))
@@ -263,10 +288,33 @@ class SpectralSubtraction(StatefulOp):
         estimate = np.minimum(noise, up)
         if number("clamping"):
             noise = estimate
-        node.options.state = noise
+        state[...] = noise
         floor = ((x * _U64(number("min_signal_remaining") & 0xFFFFFFFF)) >> bits) & _LOW32
         rest = (up - estimate) >> _U64(number("smoothing_bits"))
         return np.maximum(rest, floor).astype(np.uint32), noise.astype(np.uint32)
+
+    def state(self, node: Node) -> Array:
+        """The estimate, which a kernel may share: it is changed in place."""
+        if node.options.state is None:
+            node.options.state = _aligned_zeros(node.input(0).size)
+        found: Array = node.options.state
+        return found
+
+    def reset(self, settings: Settings) -> None:
+        """No noise."""
+        if settings.state is not None:
+            settings.state[...] = 0
+
+    def lower(self, node: Node, steps: Lowering) -> None:
+        """A compiled kernel."""
+        signal_lowering.subtraction(node, steps, self.state(node))
+
+
+def _aligned_zeros(count: int) -> Array:
+    """uint64 zeros that begin at a multiple of 64 bytes."""
+    raw = np.zeros(8 * count + 128, np.uint8)
+    start = -int(raw.__array_interface__["data"][0]) % 64
+    return raw[start : start + 8 * count].view(_U64)
 
 
 def _alternating(count: int, even: int, odd: int) -> Array:
@@ -276,7 +324,6 @@ def _alternating(count: int, even: int, odd: int) -> Array:
 
 
 _SNR_BITS, _OUTPUT_BITS = 12, 6
-_GAINS = 4 * 32 - 6 + 3  # entries of a table for all of uint32
 
 
 class Pcan(CustomOp):
@@ -299,8 +346,8 @@ class Pcan(CustomOp):
     def reference(self, node: Node, *inputs: Any) -> Arrays:
         """Every channel by itself."""
         x, noise, table = inputs
-        if len(table) < _GAINS and node.input(2).value is not None:
-            table = bytes_from(node.input(2).value, 2 * _GAINS).view(np.int16)
+        if len(table) < GAINS and node.input(2).value is not None:
+            table = bytes_from(node.input(2).value, 2 * GAINS).view(np.int16)
         gain = self._gains(node, noise[: len(x)], table)
         shift = _U64(node.options.number("snr_shift"))
         snr = ((x.astype(_U64) * (gain.view(_U64) & _LOW32)) >> shift) & _LOW32
@@ -322,6 +369,10 @@ class Pcan(CustomOp):
         value = (value * fraction).astype(np.int32).astype(np.int64)
         result = ((value + (1 << 14)) >> 15) + wide[place]
         return np.where(x <= 2, wide[place], result).astype(np.int16).astype(np.int64)
+
+    def lower(self, node: Node, steps: Lowering) -> None:
+        """A compiled kernel."""
+        signal_lowering.gain(node, steps)
 
 
 # log2(1 + i / 128) - i / 128 in Q16, with one entry more for the interpolation
@@ -364,3 +415,7 @@ class FilterBankLog(CustomOp):
         scaled = inputs[0] << np.uint32(bits)
         value = logarithm(np.maximum(scaled, np.uint32(1)), node.options.number("output_scale"))
         return np.where(scaled > 1, np.minimum(value, 32767), 0).astype(np.int16)
+
+    def lower(self, node: Node, steps: Lowering) -> None:
+        """A compiled kernel."""
+        signal_lowering.logarithm(node, steps, _LOG_TABLE)

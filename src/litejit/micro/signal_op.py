@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+import numpy as np
+
 from litejit.errors import InvokeError, ModelError
 from litejit.model import Operator
 from litejit.model.flexbuffer import decode
@@ -19,7 +21,7 @@ class Settings:
     """Options of one operator of one interpreter, and its state.
 
     The engine decodes options once for every interpreter, so that this object is the one place
-    that belongs to both. `state` is replaced, never changed in place.
+    that belongs to both.
     """
 
     __slots__ = ("state", "values")
@@ -32,6 +34,18 @@ class Settings:
         """An integer option; 0 where it is missing, as TFLM reads it."""
         value = self.values.get(key, default)
         return int(value) if isinstance(value, bool | int | float) else default
+
+    def saved(self) -> Any:
+        """The state as it is now, for `restore`."""
+        return self.state.copy() if isinstance(self.state, np.ndarray) else self.state
+
+    def restore(self, saved: Any) -> None:
+        """Take back what a failed run changed; an array that kernels share stays where it is."""
+        shared = isinstance(self.state, np.ndarray) and isinstance(saved, np.ndarray)
+        if shared and self.state.shape == saved.shape:
+            self.state[...] = saved
+        else:
+            self.state = saved
 
     def __eq__(self, other: object) -> bool:
         return self is other
