@@ -356,29 +356,3 @@ def test_what_a_list_cannot_hold_is_refused(name, operands):
 
     with pytest.raises(RuntimeError, match=name):
         list_model(steps)
-
-
-def test_twins_of_tables_read_their_options_from_a_map():
-    keys, values = np.int64([4, 5]), np.array([b"four", b"five"], object)
-    builder = ModelBuilder()
-    graph = builder.main
-    from litejit.model.flexbuffer import encode
-    from litejit.types import RESOURCE
-
-    wanted = graph.add_input("wanted", (2,), I64)
-    handle = graph.add_tensor("handle", (1,), RESOURCE)
-    options = encode({"table_id": 3, "key_dtype": 4, "value_dtype": 5})
-    graph.add_operator("HashTableV2", [], [handle], custom=True, custom_options=options)
-    pair = [graph.add_constant("keys", keys), graph.add_constant("values", values)]
-    graph.add_operator("LookupTableImportV2", [handle, *pair], [], custom=True)
-    default = graph.add_constant("default", np.array([b"?"], object))
-    found = graph.add_output("found", (2,), STRING)
-    graph.add_operator("LookupTableFindV2", [handle, wanted, default], [found], custom=True)
-    count = graph.add_output("count", (1,), I64)
-    graph.add_operator("LookupTableSizeV2", [handle], [count], custom=True)
-    interpreter = Interpreter(model_content=builder.to_bytes())
-    interpreter.allocate_tensors()
-    interpreter.set_tensor(wanted, np.int64([5, 6]))
-    interpreter.invoke()
-    assert interpreter.get_tensor(found).tolist() == [b"five", b"?"]
-    assert interpreter.get_tensor(count).tolist() == [2]
