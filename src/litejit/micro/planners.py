@@ -18,7 +18,7 @@ from litejit.record import Record, replace
 OFFLINE_PLAN = "OfflineMemoryAllocation"
 ONLINE = -1
 MAX_DEPTH = 64  # subgraphs within subgraphs: more would end in a stack overflow
-MAX_TICKS = 1 << 20  # calls of calls double; a walk this long would never end
+MAX_TICKS = 1 << 16  # calls of calls double; a walk this long would never end
 
 
 class Buffer(Record):

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from litejit.errors import PrepareError
 from litejit.micro.operands import View
 
-
 MAX_BLOCKS = 1 << 16  # state buffers of one kernel; no microcontroller holds their pointers
 
 
