@@ -8,11 +8,12 @@ import pytest
 from litejit import Interpreter, OpResolverType
 from litejit.engine.steps import PythonStep
 from litejit.model.builder import ModelBuilder
-from litejit.model.options import Activation
+from litejit.model.options import Activation, FullyConnectedOptions
+from litejit.model.options.control import WhileOptions
 from litejit.model.options.elementwise import AddOptions, MulOptions, SubOptions
 from litejit.model.options.index import ReducerOptions
 from litejit.model.options.shape import ConcatenationOptions, ReshapeOptions, SliceOptions
-from litejit.types import F32, I32
+from litejit.types import BOOL, F32, I32
 
 RNG = np.random.default_rng(3)
 
@@ -95,10 +96,15 @@ def test_gates_are_one_step(shape):
 def row_model(step=1):
     """concat(x[:t], row, x[t + step:]), as recurrent layers write it."""
     builder = ModelBuilder()
-    graph = builder.main
-    x, row = graph.add_input("x", (6, 2, 5), F32), graph.add_input("row", (1, 2, 5), F32)
+    exchange_row(builder.main, step=step)
+    return builder.to_bytes()
+
+
+def exchange_row(graph, *, step=1, next_counter=False):
+    """The operators, for inputs t, x and row; t + 1 and row may be results too."""
     t = graph.add_input("t", (), I32)
-    y = graph.add_output("y", (6, 2, 5), F32)
+    x, row = graph.add_input("x", (6, 2, 5), F32), graph.add_input("row", (1, 2, 5), F32)
+    y = graph.add_tensor("y", (6, 2, 5), F32)
     constant = {n: graph.add_constant(n, np.array(v, np.int32)) for n, v in {
         "one": [1], "rest": [-1, -1], "zeros": [0, 0], "origin": [0, 0, 0], "all": [-1, -1, -1],
         "step": step}.items()}  # fmt: skip
@@ -115,14 +121,14 @@ def row_model(step=1):
     graph.add_operator("SLICE", [x, constant["origin"], edges[0]], [front], SliceOptions())
     graph.add_operator("SLICE", [x, edges[1], constant["all"]], [back], SliceOptions())
     graph.add_operator("CONCATENATION", [front, row, back], [y], ConcatenationOptions(axis=0))
-    return builder.to_bytes()
+    graph.outputs += [behind, y, row] if next_counter else [y]
 
 
 @pytest.mark.parametrize("t", [0, 3, 5])
 def test_an_exchanged_row_is_found_in_its_many_words(t):
     x = RNG.normal(size=(6, 2, 5)).astype(np.float32)
     row = RNG.normal(size=(1, 2, 5)).astype(np.float32)
-    (ours, _), (few, _) = both_ways(row_model(), [x, row, np.array(t, np.int32)])
+    (ours, _), (few, _) = both_ways(row_model(), [np.array(t, np.int32), x, row])
     np.testing.assert_array_equal(ours[0], np.concatenate([x[:t], row, x[t + 1 :]]))
     assert few < 4
 
@@ -132,7 +138,7 @@ def test_other_steps_are_left_as_they_are():
     interpreter = Interpreter(model_content=row_model(step=2))
     interpreter.allocate_tensors()
     inputs = [d["index"] for d in interpreter.get_input_details()]
-    for index, value in zip(inputs, (x, row, np.array(3, np.int32)), strict=True):
+    for index, value in zip(inputs, (np.array(3, np.int32), x, row), strict=True):
         interpreter.set_tensor(index, value)
     interpreter.invoke()
     got = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
@@ -143,6 +149,46 @@ def test_other_steps_are_left_as_they_are():
 def test_rows_that_are_not_there_are_refused(t):
     interpreter = Interpreter(model_content=row_model())
     interpreter.allocate_tensors()
-    interpreter.set_tensor(interpreter.get_input_details()[2]["index"], np.array(t, np.int32))
+    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], np.array(t, np.int32))
     with pytest.raises(RuntimeError, match="is none of 6"):
         interpreter.invoke()
+
+
+@pytest.mark.parametrize("turns", [0, 4, 6])
+def test_loops_that_write_rows_run_without_python(turns):
+    builder = ModelBuilder()
+    graph = builder.main
+    shapes = {"t": ((), I32), "x": ((6, 2, 5), F32), "row": ((1, 2, 5), F32)}
+    inputs = [graph.add_input(n, *kind) for n, kind in shapes.items()]
+    outputs = [graph.add_output(f"{n} out", *kind) for n, kind in shapes.items()]
+    condition = builder.add_subgraph("condition")
+    counter = [condition.add_input(n, *kind) for n, kind in shapes.items()][0]
+    limit = condition.add_constant("limit", np.array(turns, np.int32))
+    condition.add_operator("LESS", [counter, limit], [condition.add_output("go", (), BOOL)])
+    body = builder.add_subgraph("body")
+    exchange_row(body, next_counter=True)
+    options = WhileOptions(cond_subgraph_index=condition.index, body_subgraph_index=body.index)
+    graph.add_operator("WHILE", inputs, outputs, options)
+    x = RNG.normal(size=(6, 2, 5)).astype(np.float32)
+    row = np.ones((1, 2, 5), np.float32)
+    (ours, theirs), _ = both_ways(builder.to_bytes(), [np.array(0, np.int32), x, row])
+    for got, want in zip(ours, theirs, strict=True):
+        np.testing.assert_array_equal(got, want)
+    assert (ours[1][:turns] == 1).all() and (ours[1][turns:] == x[turns:]).all()
+
+
+def test_sums_behind_another_shape_are_part_of_the_layer():
+    builder = ModelBuilder()
+    graph = builder.main
+    x, other = graph.add_input("x", (4, 8), F32), graph.add_input("other", (2, 2, 16), F32)
+    weights = graph.add_constant("weights", RNG.normal(size=(16, 8)).astype(np.float32))
+    shape = graph.add_constant("shape", np.array([2, 2, 16], np.int32))
+    flat, turned = graph.add_tensor("flat", (4, 16), F32), graph.add_tensor("t", (2, 2, 16), F32)
+    y = graph.add_output("y", (2, 2, 16), F32)
+    graph.add_operator("FULLY_CONNECTED", [x, weights, -1], [flat], FullyConnectedOptions())
+    graph.add_operator("RESHAPE", [flat, shape], [turned], ReshapeOptions())
+    graph.add_operator("ADD", [other, turned], [y], AddOptions(activation=Activation.RELU))
+    inputs = [RNG.normal(size=(4, 8)), RNG.normal(size=(2, 2, 16))]
+    (ours, theirs), (few, _) = both_ways(builder.to_bytes(), [a.astype(np.float32) for a in inputs])
+    assert few == 1
+    np.testing.assert_allclose(ours[0], theirs[0], rtol=1e-5, atol=1e-6)

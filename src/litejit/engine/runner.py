@@ -420,8 +420,10 @@ class SubgraphRunner:
 
     def static_graph(self) -> Graph | None:
         """The prepared graph, where no shape depends on data and no variable is kept."""
-        whole = self.ready and self.is_whole and not self.state.arrays
-        return self.sections[0].graph if whole else None
+        if not self.ready or self.state.arrays:
+            return None
+        graph = self.sections[0].graph  # shapes may be unknown of what nobody reads
+        return graph if graph.stop == len(self.operators) else None
 
     def reset_variables(self) -> None:
         """Give all variables their first value."""

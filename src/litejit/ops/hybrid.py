@@ -10,6 +10,8 @@ from __future__ import annotations
 import numpy as np
 
 from litejit.model.options import Activation
+from litejit.ops import sums
+from litejit.ops.base import Node
 from litejit.ops.fixedpoint import round_half_away
 from litejit.types import Array
 
@@ -82,3 +84,25 @@ def apply_activation(values: Array, activation: int) -> Array:
     else:
         result = values
     return result
+
+
+def fully_connected(node: Node, data: Array, weights: Array, bias: Array | None) -> Array:
+    """FULLY_CONNECTED of float rows and integer weights, [rows, units] float32."""
+    kind = node.input(1)
+    q = kind.quantization
+    assert q is not None
+    term = np.float32(0) if bias is None else bias.astype(np.float32).ravel()
+    plain = weights.view(np.int8)
+    blocks = q.block_size > 0
+    if blocks or node.options.asymmetric_quantize_inputs:
+        values, scales, points = quantize_asymmetric(data)
+        centered = values.astype(np.float32) - points[:, None].astype(np.float32)
+    else:
+        values, scales = quantize_symmetric(data)
+        centered = values.astype(np.float32)
+    if blocks:
+        return blockwise_sums(q.scales, centered, plain, q.block_size) * scales[:, None] + term
+    exact = sums.exact_type(plain, largest=255, axis=1)
+    acc = (centered.astype(exact, copy=False) @ plain.astype(exact).T).astype(np.float32)
+    both = scales[:, None] * q.scales.astype(np.float32)
+    return apply_activation(acc * both + term, node.options.activation)

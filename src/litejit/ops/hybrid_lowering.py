@@ -13,7 +13,6 @@ import numpy as np
 
 from litejit.codegen.lang import i32
 from litejit.kernels import hybrid as kernels
-from litejit.kernels.epilogue_f32 import ADD
 from litejit.model.options import Activation
 from litejit.ops import conv_int8
 from litejit.ops.base import Lowering, Node, Operand
@@ -25,7 +24,7 @@ from litejit.ops.convolution import (
     units_axis,
 )
 from litejit.ops.layer_int8 import Layer, Weights
-from litejit.ops.matmul_f32 import epilogue_of, fusible_after
+from litejit.ops.matmul_f32 import epilogue_of, fusible_after, residual_of
 from litejit.ops.product_int8 import Picked, Product, multiply
 from litejit.ops.window import Window2D, window_of
 from litejit.record import Record, replace
@@ -77,7 +76,7 @@ class HybridLayer(Layer):
         self.moved = 0
         self.joins = not quantized.by_row
         self._quantized, self._joined = quantized, joined
-        self._start = image * node.output(0).size // max(node.output(0).dims[0], 1)
+        self._start = image * node.output(0).size // max(node.core.output(0).dims[0], 1)
 
     def data(self, offset: int) -> Operand:
         """Quantized bytes."""
@@ -96,12 +95,8 @@ class HybridLayer(Layer):
 
     def shared_operands(self, offset: int = 0) -> tuple[Operand | int, ...]:
         """(parameters, residual, nothing)."""
-        residual: Operand | int = 0
-        words = epilogue_of(self.node)
-        if words is not None and ADD in words:
-            found = self.steps.inputs[len(self.node.core.inputs)]
-            assert found is not None
-            residual = found.at(4 * (self._start + offset))
+        found = residual_of(self.node, self.steps)
+        residual = 0 if found is None else found.at(4 * (self._start + offset))
         return self._quantized.parameters, residual, 0
 
     def channel_constants(self, order: Array, sums: Array, *, moved: int | None = None) -> Array:

@@ -217,7 +217,7 @@ def fused_behind(node: Node, limits: tuple[int, int]) -> Fused:
             first = follower.input(0).index == last.index
             add, other = add_numbers(follower, 0 if first else 1), taken
             add_last = table is not None
-        else:
+        elif not follower.op.keeps_bytes:
             table = table_of(follower)
         taken += len(follower.inputs) - 1
         last = follower.output(0)
@@ -251,6 +251,9 @@ def takes(node: Node, follower: Node, position: int) -> bool:
     added = any(part.name == "ADD" for part in node.after)
     looked_up = any(table_of(part) is not None for part in node.after)
     result, last = follower.output(0), node.output(0)
+    if follower.op.keeps_bytes:
+        same = (result.scale, result.zero_point) == (last.scale, last.zero_point)
+        return position == 0 and same and result.dtype == last.dtype
     if result.dtype != last.dtype or result.dtype not in (I8, U8) or result.shape != last.shape:
         return False
     if follower.name != "ADD":

@@ -9,7 +9,7 @@ import numpy as np
 
 from litejit.model.options import Activation, BatchMatMulOptions, FullyConnectedOptions
 from litejit.model.options.conv import WeightsFormat
-from litejit.ops import sums
+from litejit.ops import hybrid, sums
 from litejit.ops.base import Lowering, Node, Op, Types, builtin
 from litejit.ops.fixedpoint import (
     activation_range,
@@ -22,12 +22,7 @@ from litejit.ops.fixedpoint import (
     type_range,
     wrap32,
 )
-from litejit.ops.hybrid import (
-    apply_activation,
-    blockwise_sums,
-    quantize_asymmetric,
-    quantize_symmetric,
-)
+from litejit.ops.hybrid import quantize_asymmetric, quantize_symmetric
 from litejit.types import F16, F32, I2, I4, I8, I16, I32, I64, U8, Array, TensorType
 
 _PACKED = (I8, I4, I2)
@@ -169,7 +164,7 @@ class FullyConnected(Op):
             if fc_is_shuffled(node):
                 return _shuffled(node, data, weights, bias).reshape(out.dims), _workspace(data, x)
             if fc_is_hybrid(node):
-                result = _hybrid(node, data, weights, bias)
+                result = hybrid.fully_connected(node, data, weights, bias)
             elif x.dtype == np.float32:
                 product = data @ weights.astype(np.float32, copy=False).T
                 total = product if bias is None else product + bias.ravel().astype(np.float32)
@@ -334,27 +329,6 @@ def _workspace(data: Array, x: Array) -> Array:
     if len(data) == 4:
         flipped = flipped.reshape(4, -1, 16).transpose(1, 0, 2)
     return np.ascontiguousarray(flipped).reshape(x.shape)
-
-
-def _hybrid(node: Node, data: Array, weights: Array, bias: Array | None) -> Array:
-    kind = node.input(1)
-    q = kind.quantization
-    assert q is not None
-    term = np.float32(0) if bias is None else bias.astype(np.float32).ravel()
-    plain = weights.view(np.int8)
-    blocks = q.block_size > 0
-    if blocks or node.options.asymmetric_quantize_inputs:
-        values, scales, points = quantize_asymmetric(data)
-        centered = values.astype(np.float32) - points[:, None].astype(np.float32)
-    else:
-        values, scales = quantize_symmetric(data)
-        centered = values.astype(np.float32)
-    if blocks:
-        return blockwise_sums(q.scales, centered, plain, q.block_size) * scales[:, None] + term
-    exact = sums.exact_type(plain, largest=255, axis=1)
-    acc = (centered.astype(exact, copy=False) @ plain.astype(exact).T).astype(np.float32)
-    both = scales[:, None] * q.scales.astype(np.float32)
-    return apply_activation(acc * both + term, node.options.activation)
 
 
 _PAIRS = {

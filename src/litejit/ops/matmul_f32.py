@@ -51,10 +51,12 @@ L1, L2 = 24 << 10, 256 << 10  # bytes of one operand that should stay in these c
 
 
 def fusible_after(node: Node, follower: Node, position: int) -> bool:
-    """Activations, and one ADD of a tensor of the same shape."""
+    """Activations, one ADD of a tensor of the same shape, and what leaves the bytes as they are."""
     if epilogue_of(node) is None or follower.chain:
         return False
     out = follower.output(0)
+    if follower.op.keeps_bytes:
+        return position == 0 and out.dtype == F32 and out.nbytes == node.output(0).nbytes
     if out.dtype != F32 or out.shape is None or out.shape != node.output(0).shape:
         return False
     if follower.name in _FOLLOWERS:
@@ -74,9 +76,19 @@ def epilogue_of(node: Node) -> Epilogue | None:
     for follower in node.after:
         if follower.name == "ADD":
             words += (ADD, *_FUSED[follower.options.activation])
-        else:
+        elif not follower.op.keeps_bytes:
             words += _FOLLOWERS[follower.name]
     return words
+
+
+def residual_of(node: Node, steps: Lowering) -> Operand | None:
+    """What a fused ADD adds; None where none is fused."""
+    taken = len(node.core.inputs)
+    for follower in node.after:
+        if follower.name == "ADD":
+            return steps.inputs[taken]
+        taken += len(follower.inputs) - 1
+    return None
 
 
 class Sums(Record):
@@ -101,7 +113,7 @@ def sums_of(node: Node, steps: Lowering, bias: TensorType | None, units: int) ->
     y = steps.outputs[0]
     residual: Operand | None = y  # read only where the epilogue adds
     if ADD in epilogue:
-        residual = steps.inputs[len(node.core.inputs)]
+        residual = residual_of(node, steps)
     assert residual is not None
     return Sums(epilogue, y, residual, None if bias is None else bias.value, units)
 
