@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from litejit.codegen import math as functions
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 
 SUMMED = 256  # vectors whose values are added before they meet the total
+ROWS = 2  # computed side by side, so that one need not wait for the other's sums
 
 
 def map_row(
@@ -49,29 +51,55 @@ def map_row(
         target.store(whole, value, mask=fn.first(n - whole, lanes))
 
 
-def _map_and_sum(
-    fn: Function, source: Pointer, target: Pointer, n: Value, change: Callable[[Value], Value]
-) -> Value:  # fmt: skip
-    """As `map_row`; returns one vector of partial sums, added by blocks of SUMMED vectors."""
+def _power(top: Value, factor: Value, value: Value) -> Value:
+    return functions.exp((value - top) * factor)
+
+
+def _powers(
+    fn: Function, rows: list[tuple[Pointer, Pointer]], n: Value,
+    change: list[Callable[[Value], Value]],
+) -> list[Value]:  # fmt: skip
+    """target[j] = change(source[j]) of several rows side by side, and the sum of each.
+
+    A row may come twice: of every vector all are loaded before one is stored.
+    """
     lanes = fn.isa.lanes(f32)
     zero = fn.const(0.0, f32 * lanes)
-    pairs = n / (2 * lanes) * (2 * lanes)
-    total = [zero]
-    with fn.loop(pairs, step=SUMMED * lanes, carry=total) as first:
-        parts = [zero, zero]
-        stop = fn.minimum(first + SUMMED * lanes, pairs)
-        with fn.loop(stop, start=first, step=2 * lanes, carry=parts) as at:
-            for j in range(2):
-                value = change(source.load(at + j * lanes, lanes=lanes))
-                target.store(at + j * lanes, value)
-                parts[j] = parts[j] + value
-        total[0] = total[0] + (parts[0] + parts[1])
-    with fn.loop(n, start=pairs, step=lanes, carry=total) as at:
-        mask = fn.first(n - at, lanes)
-        value = mask.choose(change(source.load(at, lanes=lanes)), zero)
-        target.store(at, value, mask=mask)
-        total[0] = total[0] + value
-    return total[0]
+    whole = n / lanes * lanes
+    totals = [zero] * len(rows)
+
+    def put(at: Value, parts: list[Value], mask: Value | None) -> None:
+        loaded = [source.load(at, lanes=lanes) for source, _ in rows]
+        values = [f(value) for f, value in zip(change, loaded, strict=True)]
+        for r, ((_, target), value) in enumerate(zip(rows, values, strict=True)):
+            target.store(at, value, mask=mask)
+            parts[r] = parts[r] + (value if mask is None else mask.choose(value, zero))
+
+    with fn.loop(whole, step=SUMMED * lanes, carry=totals) as first:
+        parts = [zero] * len(rows)
+        stop = fn.minimum(first + SUMMED * lanes, whole)
+        with fn.loop(stop, start=first, step=lanes, carry=parts) as at:
+            put(at, parts, None)
+        totals[:] = [a + b for a, b in zip(totals, parts, strict=True)]
+    with fn.when(whole < n, carry=totals):
+        put(whole, totals, fn.first(n - whole, lanes))
+    return [fn.reduce("add", total) for total in totals]
+
+
+def _multiply(fn: Function, rows: list[Pointer], n: Value, factors: list[Value]) -> None:
+    """Multiply rows in place, side by side; a row may come twice."""
+    lanes = fn.isa.lanes(f32)
+    whole = n / lanes * lanes
+
+    def put(at: Value, mask: Value | None) -> None:
+        values = [row.load(at, lanes=lanes) * f for row, f in zip(rows, factors, strict=True)]
+        for row, value in zip(rows, values, strict=True):
+            row.store(at, value, mask=mask)
+
+    with fn.loop(whole, step=lanes) as at:
+        put(at, None)
+    with fn.when(whole < n):
+        put(whole, fn.first(n - whole, lanes))
 
 
 class SoftmaxF32(KernelSpec):
@@ -89,20 +117,27 @@ class SoftmaxF32(KernelSpec):
         x, y, n, beta = fn.args
         lanes = isa.lanes(f32)
         factor = beta.splat(lanes)
+        if not self.log:
+            with fn.loop(fn.end, start=fn.begin, step=ROWS) as first:
+                self._shares(fn, [fn.minimum(first + j, fn.end - 1) for j in range(ROWS)], factor)
+            return fn.ir()
         with fn.loop(fn.end, start=fn.begin) as row:
             source, target = x + row * n, y + row * n
             top = fn.reduce("max", fold_row(fn, "max", source, n)).splat(lanes)
-
-            def power(value: Value) -> Value:
-                return functions.exp((value - top) * factor)
-
-            if self.log:
-                self._logarithms(fn, source, target, n, top, power)
-            else:
-                total = fn.reduce("add", _map_and_sum(fn, source, target, n, power))
-                share = (fn.const(1.0, f32) / total).splat(lanes)  # a product is 10 times faster
-                map_row(fn, target, target, n, lambda value: value * share)
+            self._logarithms(fn, source, target, n, top, partial(_power, top, factor))
         return fn.ir()
+
+    @staticmethod
+    def _shares(fn: Function, numbers: list[Value], factor: Value) -> None:
+        """Exponentials of some rows over their sums."""
+        x, y, n, _ = fn.args
+        lanes = fn.isa.lanes(f32)
+        rows = [(x + number * n, y + number * n) for number in numbers]
+        tops = [fn.reduce("max", fold_row(fn, "max", source, n)).splat(lanes) for source, _ in rows]
+        totals = _powers(fn, rows, n, [partial(_power, top, factor) for top in tops])
+        # a product is 10 times faster than a quotient
+        shares = [(fn.const(1.0, f32) / total).splat(lanes) for total in totals]
+        _multiply(fn, [target for _, target in rows], n, shares)
 
     @staticmethod
     def _logarithms(
