@@ -1,4 +1,4 @@
-"""TFLM's own outputs and refusals, recorded from its wheel, for real models and single operators."""
+"""TFLM's own outputs and refusals, recorded from its wheel: real models, single operators."""
 
 from __future__ import annotations
 
@@ -58,11 +58,25 @@ def assert_outputs(
         found = np.asarray(interpreter.get_output(number))
         assert found.dtype == expected.dtype
         assert found.shape == expected.shape
+        found, expected = determined(recorded, number, found, expected)
         if found.dtype.kind != "f":
             np.testing.assert_array_equal(found, expected)
             continue
         largest = np.abs(expected[np.isfinite(expected)]).max(initial=0.0)
         np.testing.assert_allclose(found, expected, rtol=RELATIVE, atol=RELATIVE * largest)
+
+
+def determined(
+    recorded: dict[str, Array], number: int, found: Array, expected: Array
+) -> tuple[Array, Array]:
+    """Without what differs between TFLM's two configurations: memory that nobody wrote."""
+    other = recorded.get(f"out{number}_preserve")
+    if other is None or f"out{number}" not in recorded:
+        return found, expected
+    written = recorded[f"out{number}"] == other
+    if found.ndim > 1:  # rows of detections: whole ones
+        written &= written.all(axis=-1, keepdims=True) & (found != 0).any(axis=-1, keepdims=True)
+    return found[written], expected[written]
 
 
 OK = [path for path, status in STATUS.items() if status == "ok"]

@@ -151,8 +151,8 @@ def _difference(number: int, name: str, index: int, a: Array, b: Array) -> Diffe
             number, name, index, a.size, a.size, np.inf, np.nan, (), (texts[0], texts[1])
         )
     with np.errstate(all="ignore"):
-        same = (a == b) | ((a != a) & (b != b))
         x, y = (v.astype(np.float64) for v in (a, b))
+        same = (a == b) | (np.isnan(x) & np.isnan(y))
         apart = np.where(same, 0.0, np.abs(x - y))
         apart = np.where(np.isnan(apart), np.inf, apart)
         scale = float(np.abs(y[np.isfinite(y)]).max(initial=0.0))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 import warnings
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -35,11 +36,9 @@ def values_of(runtime: str, model: str, inputs: list[Array]) -> dict[int, Array]
 
 
 def _lite(runtime: str, model: str, inputs: list[Array]) -> dict[int, Array]:
-    module: Any
-    if runtime == "litert":
-        from ai_edge_litert import interpreter as module
-    else:
-        from litejit import interpreter as module
+    module: Any = import_module(
+        "ai_edge_litert.interpreter" if runtime == "litert" else "litejit.interpreter"
+    )
     kind = "BUILTIN_REF" if runtime == "reference" else "BUILTIN_WITHOUT_DEFAULT_DELEGATES"
     interpreter = module.Interpreter(
         model_path=model,
@@ -62,11 +61,8 @@ def _lite(runtime: str, model: str, inputs: list[Array]) -> dict[int, Array]:
 def _micro(runtime: str, model: str, inputs: list[Array]) -> dict[int, Array]:
     from litejit.micro.loading import read_micro_model
 
-    module: Any
-    if runtime == "tflm":
-        from tflite_micro.python.tflite_micro import runtime as module
-    else:
-        from litejit.micro import runtime as module
+    peer = "tflite_micro.python.tflite_micro.runtime"
+    module: Any = import_module(peer if runtime == "tflm" else "litejit.micro.runtime")
     interpreter = module.Interpreter.from_file(
         model,
         arena_size=_ARENA,

@@ -179,8 +179,9 @@ class DepthwiseF32(KernelSpec):
                                 a = tap.load(v * lanes, lanes=lanes)
                                 factor = weight.load(v * lanes, lanes=lanes)
                                 sums[v] = fn.multiply_add(a, factor, sums[v])
+                    if isa.in_order:
+                        sums = [value + term for value, term in zip(sums, terms, strict=True)]
                     for v, value in enumerate(sums):
-                        value = value + terms[v] if isa.in_order else value
                         place = out + ox * ch + v * lanes
                         beside = partial(residual.load, place, lanes=lanes, mask=mask)
                         y.store(place, finish(fn, self.epilogue, value, beside), mask=mask)

@@ -167,7 +167,10 @@ class Transform:
         ya, yb = self._twiddle(place), self._twiddle(2 * place)
         s7, s10 = a.plus(x[1], x[4]), a.minus(x[1], x[4])
         s8, s9 = a.plus(x[2], x[3]), a.minus(x[2], x[3])
-        by = lambda part, factor: a.rounded(part * factor)  # noqa: E731
+
+        def by(part: Array, factor: Array) -> Array:
+            return a.rounded(part * factor)
+
         first = [a.store(x[0][i] + a.store(s7[i] + s8[i])) for i in (0, 1)]
         result: list[Any] = [tuple(first), None, None, None, None]
         for near, far, c1, c2, sign in ((1, 4, ya, yb, 1), (2, 3, yb, ya, -1)):
@@ -175,7 +178,8 @@ class Transform:
             real = by(s10[1], c1[1]) + sign * by(s9[1], c2[1])
             imaginary = by(s10[0], c1[1]) + sign * by(s9[0], c2[1])
             odd = a.store(real), a.store(-imaginary)
-            result[near], result[far] = a.minus(tuple(even), odd), a.plus(tuple(even), odd)  # type: ignore[arg-type]
+            both = even[0], even[1]
+            result[near], result[far] = a.minus(both, odd), a.plus(both, odd)
         return result
 
     def _any_radix(self, x: list[Pair], m: int, stride: int) -> list[Pair]:

@@ -30,7 +30,7 @@ def lower_int8(node: Node, steps: Lowering, made: Multipliers) -> None:
     bits = round(math.log2(cell.scale))
     if not known or not batch * count * cells * inputs or cell.scale != 2.0**bits:
         return
-    values = [[node.input(k).value for k in side] for side in (range(1, 5), range(5, 9))]
+    values = [_constants_of(node, side) for side in (range(1, 5), range(5, 9))]
     starts = _starts(node, values, offset(steps.isa))
     pairs = np.array([*made.input, *made.recurrent])
     bound = max(inputs, cells) * 128 * 256 + max(int(np.abs(s).max()) for t in starts for s in t)
@@ -47,7 +47,8 @@ def lower_int8(node: Node, steps: Lowering, made: Multipliers) -> None:
         return pack_vectors(moved, lanes, vectors)
 
     def constants() -> Array:
-        rows = requantize.constants(form, lanes, *np.repeat(pairs.T, lanes, axis=1), 0)
+        both = (np.repeat(pairs[:, k], lanes) for k in range(2))
+        rows = requantize.constants(form, lanes, next(both), next(both), 0)
         last = requantize.constants(
             hidden_form, lanes, np.repeat(m, lanes), np.repeat(shift, lanes), hidden.zero_point
         )
@@ -74,6 +75,11 @@ def lower_int8(node: Node, steps: Lowering, made: Multipliers) -> None:
     )  # fmt: skip
 
 
+def _constants_of(node: Node, places: range) -> list[Array]:
+    values = [node.input(k).value for k in places]
+    return [value for value in values if value is not None]
+
+
 def _strides(node: Node, batch: int, steps: int, width: int) -> tuple[int, int]:
     """Elements from step to step and from batch to batch."""
     return (batch * width, width) if node.options.time_major else (width, steps * width)
@@ -81,7 +87,7 @@ def _strides(node: Node, batch: int, steps: int, width: int) -> tuple[int, int]:
 
 def _starts(node: Node, values: list[list[Array]], more: int) -> list[list[Array]]:
     """Bias, zero points, and what the dots add to every activation."""
-    biases = [node.input(k).value for k in range(12, 16)]
+    biases = _constants_of(node, range(12, 16))
     zeros = node.input(0).zero_point + more, node.input(_HIDDEN).zero_point + more
     return [
         [folded_bias(w, b, -zeros[0]) for w, b in zip(values[0], biases, strict=True)],

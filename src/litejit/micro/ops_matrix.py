@@ -111,9 +111,11 @@ class FullyConnected(matmul.FullyConnected):
     def reference(
         self, node: Node, x: Array, weights: Array, bias: Array | None = None
     ) -> Array | tuple[Array, ...]:  # fmt: skip
-        """Floats as LiteRT's."""
-        if x.dtype == np.float32 or 0 in weights.shape:
+        """Floats are summed in order."""
+        if 0 in weights.shape:
             return super().reference(node, x, weights, bias)
+        if x.dtype == np.float32:
+            return _sum_in_order(node, x, weights, bias)
         rows, _, depth = matmul.fc_sizes(node)
         data = x.reshape(-1)[: rows * depth].reshape(rows, depth)
         zero, middle, result_zero = matmul.fc_zero_points(node)
@@ -150,6 +152,20 @@ class FullyConnected(matmul.FullyConnected):
             super().lower(node, steps)
         elif module is not None:
             module.lower_fully_connected(node, steps, fixed_point=True)
+
+
+def _sum_in_order(node: Node, x: Array, weights: Array, bias: Array | None) -> Array:
+    rows, units, depth = matmul.fc_sizes(node)
+    data = x.reshape(-1)[: rows * depth].reshape(rows, depth)
+    total = np.zeros((rows, units), np.float32)
+    with np.errstate(all="ignore"):
+        for k in range(depth):
+            total += data[:, k, None] * weights[:, k]
+        if bias is not None:
+            total += bias.ravel()
+        low, high = matmul.fc_activation(node)
+        result: Array = np.clip(total, np.float32(low), np.float32(high))
+    return result.reshape(node.output(0).dims)
 
 
 class SVDF(svdf.SVDF):

@@ -155,7 +155,8 @@ def _finished(node: Node, total: Array) -> Array:
     _, last = _one_scale(node)
     total = total + _scaled(node, np.zeros((), np.int64))
     codes = fixed.mbqm(fixed.wrap32(total), *last) + node.output(0).zero_point
-    return np.clip(codes, -_CODES, _CODES - 1).astype(np.int8)
+    result: Array = np.clip(codes, -_CODES, _CODES - 1).astype(np.int8)
+    return result
 
 
 class AddN(bitwise.AddN):
@@ -232,7 +233,7 @@ _INT32_BOUNDS = {0: (_LOW32, _HIGH32), 1: (0, _HIGH32), 2: (-1, 1), 3: (0, 6)}
 class SquaredDifference(arithmetic.SquaredDifference):
     """int16 too, without extra bits."""
 
-    dtypes = (F32, I32, I8, I16)
+    dtypes = (F32, I32, I8, I16)  # type: ignore[assignment]
 
     def is_quantized(self, node: Node) -> bool:
         """int8 and int16."""

@@ -47,10 +47,9 @@ class Window(CustomOp):
     def reference(self, node: Node, *inputs: Any) -> Arrays:
         """In 32 bits."""
         x, weights = inputs
-        raw = (x.reshape(-1, len(weights)).astype(np.int32) * weights) >> node.options.number(
-            "shift"
-        )
-        return np.asarray(np.clip(raw, -32768, 32767), np.int16).reshape(x.shape)
+        product = x.reshape(-1, len(weights)).astype(np.int32) * weights
+        raw: Array = np.clip(product >> node.options.number("shift"), -32768, 32767)
+        return raw.astype(np.int16).reshape(node.output(0).dims)
 
     def lower(self, node: Node, steps: Lowering) -> None:
         """A compiled kernel."""
@@ -203,7 +202,7 @@ class FilterBank(CustomOp):
         inside = np.arange(ends[-1]) - np.repeat(ends - widths, widths)
         place, weight = np.repeat(starts, widths) + inside, np.repeat(firsts, widths) + inside
         for index, size in ((place, len(energies)), (weight, min(len(weights), len(unweights)))):
-            ok = not len(index) or (0 <= index.min() and index.max() < size)
+            ok = not len(index) or (index.min() >= 0 and index.max() < size)
             node.check(ok, "a channel reaches beyond its energies or weights")
         values = energies[place].astype(_U64)
         sums = []
@@ -246,7 +245,8 @@ class FilterBankSquareRoot(CustomOp):
         """In 64 bits."""
         x, bits = inputs
         shift = int(bits.reshape(-1)[0]) & 31  # as CPUs shift
-        return (square_root(x) >> _U64(shift)).astype(np.uint32)
+        root: Array = square_root(x) >> _U64(shift)
+        return root.astype(np.uint32)
 
     def lower(self, node: Node, steps: Lowering) -> None:
         """A compiled kernel."""
@@ -346,14 +346,16 @@ class Pcan(CustomOp):
     def reference(self, node: Node, *inputs: Any) -> Arrays:
         """Every channel by itself."""
         x, noise, table = inputs
-        if len(table) < GAINS and node.input(2).value is not None:
-            table = bytes_from(node.input(2).value, 2 * GAINS).view(np.int16)
+        constant = node.input(2).value
+        if len(table) < GAINS and constant is not None:
+            table = bytes_from(constant, 2 * GAINS).view(np.int16)
         gain = self._gains(node, noise[: len(x)], table)
         shift = _U64(node.options.number("snr_shift"))
         snr = ((x.astype(_U64) * (gain.view(_U64) & _LOW32)) >> shift) & _LOW32
         square = ((snr * snr) & _LOW32) >> _U64(2 + 2 * _SNR_BITS - _OUTPUT_BITS)
         linear = (snr >> _U64(_SNR_BITS - _OUTPUT_BITS)) - _U64(1 << _OUTPUT_BITS)
-        return np.where(snr < _U64(2 << _SNR_BITS), square, linear & _LOW32).astype(np.uint32)
+        shrunk: Array = np.where(snr < _U64(2 << _SNR_BITS), square, linear & _LOW32)
+        return shrunk.astype(np.uint32)
 
     def _gains(self, node: Node, noise: Array, table: Array) -> Array:
         """Quadratic interpolation between the table's entries, int16 values in int64."""

@@ -42,7 +42,8 @@ class Delay(StatefulOp):
             kept = np.zeros((len(x), settings.number("delay_length")), np.int16)
         joined = np.concatenate([kept, x], axis=1)
         settings.state = joined[:, x.shape[1] :].copy()
-        return np.ascontiguousarray(joined[:, : x.shape[1]]).reshape(inputs[0].shape)
+        out: Array = np.ascontiguousarray(joined[:, : x.shape[1]])
+        return out.reshape(node.output(0).dims)
 
 
 class Framer(StatefulOp):
