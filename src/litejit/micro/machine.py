@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,12 @@ class Machine:
         self._runner.allocate()
         self._resources = self._resource_values()
         self.reset()
+        self.run: Callable[[], None] = self._run_with_state
+        if not self._stateful:
+            runner = runners[0]
+            plain = runner.is_whole and not runner.has_state
+            # nothing to take back after an error, and shapes that never change
+            self.run = runner.run_first if plain else runner.invoke
 
     def _called(self, number: int) -> SubgraphRunner:
         """The runner of a subgraph that operators call."""
@@ -68,21 +75,17 @@ class Machine:
 
     # -- running --
 
-    def invoke(self) -> bool:
-        """Run once; False where an operator ended the run. Raises InvokeError."""
-        if not self._stateful:
-            self._runner.invoke()
-            return True
+    def _run_with_state(self) -> None:
+        """Run once. Raises InvokeError, and GraphStopped where an operator ended the run."""
         before = [settings.saved() for _, settings in self._stateful]
         try:
             self._runner.invoke()
         except GraphStopped:
-            return False
+            raise
         except InvokeError:
             for (_, settings), state in zip(self._stateful, before, strict=True):
                 settings.restore(state)
             raise
-        return True
 
     def reset(self) -> None:
         """Give all state its first value."""

@@ -22,6 +22,7 @@ from litejit.micro.allocations import Allocations, allocations
 from litejit.micro.loading import read_micro_model, shared_names
 from litejit.micro.machine import Machine
 from litejit.micro.resolver import MicroOpResolver
+from litejit.micro.signal_op import GraphStopped
 from litejit.model import Model, Tensor
 from litejit.tensor_values import numpy_type_name
 from litejit.types import Array
@@ -201,9 +202,12 @@ class Interpreter:
         Raises RuntimeError: "Interpreter invocation failed.", and why.
         """
         try:
-            return 0 if self._interpreter.invoke() else ABORTED
+            self._interpreter.run()
+        except GraphStopped:
+            return ABORTED
         except InvokeError as error:
             raise RuntimeError(f"Interpreter invocation failed.\n{error}") from error
+        return 0
 
     def reset(self) -> int:
         """Forget all state: variables, resource variables, what signal operators keep. 0."""
