@@ -67,15 +67,22 @@ def random_input(rng: np.random.Generator, shape: Any, dtype: np.dtype[Any]) -> 
     return rng.integers(max(info.min, -high), high, shape, endpoint=True).astype(dtype)
 
 
-def interleaved(calls: dict[str, Callable[[], None]], seconds: float) -> dict[str, list[float]]:
-    """Time the calls in turn, round after round: microseconds of each, one a round."""
+def interleaved(
+    calls: dict[str, Callable[[], None]], seconds: float, pause_seconds: float = 0.0
+) -> dict[str, list[float]]:
+    """Time the calls in turn, round after round: microseconds of each, one a round.
+
+    With a pause every timed call is a single one that follows it.
+    """
     clock = time.perf_counter
     times: dict[str, list[float]] = {name: [] for name in calls}
-    repeats = {name: _repeats(call) for name, call in calls.items()}
+    repeats = {name: 1 if pause_seconds else _repeats(call) for name, call in calls.items()}
     stop = clock() + seconds
     while clock() < stop or len(next(iter(times.values()))) < 7:
         for name, call in calls.items():
             call()  # caches and clocks as in a run of this one alone
+            if pause_seconds:
+                time.sleep(pause_seconds)
             begin = clock()
             for _ in range(repeats[name]):
                 call()

@@ -1,9 +1,11 @@
 """Models x threads: LiteRT's two CPU modes beside litejit, in turn, in one process.
 
-    python benchmarks/speed.py [MODEL ...] [--threads 1 2] [--seconds 1.5] [--json FILE]
+    python benchmarks/speed.py [MODEL ...] [--threads 1 2] [--seconds 1.5] [--pause 0]
+                               [--json FILE]
 
 Prints, a row a model: microseconds an invoke (medians), and LiteRT's better mode over litejit
 as the median of the ratios of neighbouring rounds. More than 1 means that litejit is faster.
+With `--pause 10` every run follows 10 ms in which nothing happens: workers sleep by then.
 """
 
 from __future__ import annotations
@@ -36,7 +38,7 @@ FOUNDATION = [
 ]
 
 
-def measure(path: Path, threads: int, seconds: float) -> dict[str, float | str]:
+def measure(path: Path, threads: int, seconds: float, pause: float) -> dict[str, float | str]:
     ours = peers.litejit(path, threads)
     theirs = {
         "xnnpack": peers.litert(path, threads, xnnpack=True),
@@ -44,7 +46,7 @@ def measure(path: Path, threads: int, seconds: float) -> dict[str, float | str]:
     }
     calls = {"litejit": ours.invoke}
     calls.update({name: peer.invoke for name, peer in theirs.items() if peer is not None})
-    times = peers.interleaved(calls, seconds)
+    times = peers.interleaved(calls, seconds, pause)
     row: dict[str, float | str] = {"model": path.stem, "threads": threads}
     row.update({name: float(np.median(t)) for name, t in times.items()})
     rivals = [name for name in ("xnnpack", "builtin") if name in times]
@@ -60,6 +62,7 @@ def main() -> None:
     parser.add_argument("models", nargs="*", default=FOUNDATION)
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--seconds", type=float, default=1.5, help="for each model")
+    parser.add_argument("--pause", type=float, default=0.0, help="ms before each run")
     parser.add_argument("--json", help="file to write")
     options = parser.parse_args()
     rows = []
@@ -67,7 +70,7 @@ def main() -> None:
         print(f"{'model':36s} thr   litejit    xnnpack    builtin   ratio")
         for name in options.models:
             path = Path(name) if name.endswith(".tflite") else peers.MODELS / f"{name}.tflite"
-            row = measure(path, threads, options.seconds)
+            row = measure(path, threads, options.seconds, options.pause / 1e3)
             rows.append(row)
             cells = "".join(
                 f"{row[k]:11.1f}" if k in row else f"{'-':>11s}"

@@ -20,7 +20,7 @@ from litejit.engine.native import NativeProgram, Step
 from litejit.errors import InvokeError
 from litejit.record import Record
 
-LONG_NS = native.SHORT_RUN_NS  # a step that makes its program release the GIL and use threads
+LONG_NS = native.BRIEF_RUN_NS  # a step that makes its program release the GIL and wake workers
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="workers exist on Linux")
 
 

@@ -8,6 +8,7 @@ class ProgramBlock:
 
     STEPS, COUNT, POOL, HOST, STATUS, SLICE, ENDED_AT, HELD = range(0, 64, 8)
     BUSY, STOP = 64, 72  # BUSY: the fork count of the process in which a thread runs it
+    COLD_RUNS, BRIEF = 80, 88  # runs of a brief program before it asked for workers; is it one?
     SIZE = 128
 
 
@@ -16,6 +17,7 @@ class PoolBlock:
 
     TICKET, DONE, CALLER_SLEEPS, STEP, CHUNKS, SLEEPERS, LOCK = 0, 64, 128, 192, 200, 256, 320
     HOST, SPINS, STARTED, AVOIDED, WORKERS, MASKS, CPUS = 384, 392, 396, 400, 404, 408, 416
+    WAKING, MAY_WAKE, LAST_END = 448, 452, 456  # LAST_END: when the last run was over, ns
     TIDS = 512
     SIZE = 512 + 4 * 64
 

@@ -36,7 +36,9 @@ from litejit.errors import InvokeError
 from litejit.record import Record
 
 MOST_CHUNKS = 32  # claims of a parallel step are bits of one 32-bit mask
-SHORT_RUN_NS = 50_000  # below, a run keeps the GIL and one thread: both cost more than they give
+SHORT_RUN_NS = 50_000  # below, a run keeps the GIL: giving it away costs up to 5 ms
+SHARED_RUN_NS = 12_000  # below, a run keeps to one thread
+BRIEF_RUN_NS = 120_000  # below, a run is over before sleeping workers are up: it wakes none
 _SLICE_NS = 50_000_000  # between two looks for signals
 _SPINS = 2000  # about 50 us, before a thread sleeps
 _SOURCES = ("layout", "runloop", "workers")  # of the run loop
@@ -209,7 +211,8 @@ class Pool:
         """In the child of a fork: no worker exists, no step is published, nobody waits."""
         ticket = (self.block.get(PoolBlock.TICKET, "<I") + 1) & 0xFFFFFFFF
         self.block.put(PoolBlock.TICKET, "<Q", _FULL_MASK | ticket)
-        for word in (PoolBlock.CALLER_SLEEPS, PoolBlock.SLEEPERS, PoolBlock.LOCK):
+        words = (PoolBlock.CALLER_SLEEPS, PoolBlock.SLEEPERS, PoolBlock.LOCK, PoolBlock.WAKING)
+        for word in words:
             self.block.put(word, "<i", 0)
         self.block.put(PoolBlock.STARTED, "<ii", 0, -1)
         self.block.put(PoolBlock.TIDS, f"<{self.threads}i", *[0] * self.threads)
@@ -243,7 +246,8 @@ class NativeProgram:
         total_ns = sum(step.cost_ns for step in steps)
         loops = any(step.chunks == 0 for step in steps)
         short = total_ns < SHORT_RUN_NS and not loops
-        splits = threads > 1 and not short and any(step.chunks > 1 for step in steps)
+        long = total_ns >= SHARED_RUN_NS or loops
+        splits = threads > 1 and long and any(step.chunks > 1 for step in steps)
         self._pool = pool(threads) if splits else None
         self._memory = _Memory(steps, status, keep)
         self._memory.program.put(
@@ -256,6 +260,8 @@ class NativeProgram:
             0,
             int(short),
         )
+        brief = total_ns < BRIEF_RUN_NS and not loops
+        self._memory.program.put(ProgramBlock.BRIEF, "<q", int(brief))
         self.call = _callable(self._memory)
 
     def run(self) -> None:

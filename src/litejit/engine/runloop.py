@@ -22,6 +22,9 @@ from litejit.engine.layout import (
 from litejit.engine.workers import at, load
 from litejit.errors import CodegenError
 
+BACK_TO_BACK_NS = 200_000  # a brief run wakes workers if the last run ended less than this ago
+COLD_RUNS = 16  # brief runs before workers are started
+
 _PAUSE = {
     "x86_64": ("declare void @llvm.x86.sse2.pause()", "call void @llvm.x86.sse2.pause()"),
     "aarch64": ("declare void @llvm.aarch64.hint(i32)", "call void @llvm.aarch64.hint(i32 1)"),
@@ -66,10 +69,25 @@ lock:                                           ; another run has the workers: d
   %locked = select i1 %mine, ptr %pool.or.null, ptr null
   br i1 %mine, label %place, label %begin
 place:                                          ; 20 ns, unless the caller has moved
+  {at("may.at", "pool.or.null", PoolBlock.MAY_WAKE)}
+  {load("brief", "i64", "program", ProgramBlock.BRIEF)}
+  %long.run = icmp eq i64 %brief, 0
+  br i1 %long.run, label %willing, label %brief.run
+brief.run:                                      ; after a pause it is over before workers are up
+  %now = call i64 @clock(ptr %program)
+  {load("last", "i64", "pool.or.null", PoolBlock.LAST_END)}
+  %gap = sub i64 %now, %last
+  %soon = icmp ult i64 %gap, {BACK_TO_BACK_NS}
+  br i1 %soon, label %willing, label %unwilling
+willing:
+  store i32 1, ptr %may.at
   call void @place(ptr %locked)
   br label %begin
+unwilling:
+  store i32 0, ptr %may.at
+  br label %begin
 begin:
-  %pool = phi ptr [null, %entry], [%locked, %lock], [%locked, %place]
+  %pool = phi ptr [null, %entry], [%locked, %lock], [%locked, %willing], [%locked, %unwilling]
   %alone = icmp eq ptr %pool, null
   br label %head
 head:
@@ -82,8 +100,8 @@ check:
   %halt = icmp ne i32 %stop, 0
   br i1 %halt, label %leave, label %slice.check
 slice.check:
-  %over = icmp ugt i64 %spent, %slice
-  br i1 %over, label %leave, label %body
+  %spent.all = icmp ugt i64 %spent, %slice
+  br i1 %spent.all, label %leave, label %body
 body:
   %offset = shl i64 %i, 5
   %step = getelementptr i8, ptr %steps, i64 %offset
@@ -150,6 +168,9 @@ leave:
   store i64 %i, ptr %ended.at
   br i1 %alone, label %out, label %unlock
 unlock:
+  %over = call i64 @clock(ptr %program)
+  {at("last.end.at", "pool", PoolBlock.LAST_END)}
+  store i64 %over, ptr %last.end.at
   {at("unlock.at", "pool", PoolBlock.LOCK)}
   store atomic i32 0, ptr %unlock.at release, align 4
   br label %out
@@ -170,7 +191,16 @@ ask:
   {load("started", "i32", "pool", PoolBlock.STARTED)}
   %ready = icmp ne i32 %started, 0
   br i1 %ready, label %free, label %cold
-cold:
+cold:                                           ; workers take a millisecond to start
+  {load("brief", "i64", "program", ProgramBlock.BRIEF)}
+  {load("runs", "i64", "program", ProgramBlock.COLD_RUNS)}
+  %runs.next = add i64 %runs, 1
+  store i64 %runs.next, ptr %runs.at
+  %short = icmp ne i64 %brief, 0
+  %few = icmp ult i64 %runs, {COLD_RUNS}
+  %without = and i1 %short, %few
+  br i1 %without, label %free, label %wanted
+wanted:
   ret i64 {NOT_STARTED}
 free:
   {load("host", "ptr", "program", ProgramBlock.HOST)}

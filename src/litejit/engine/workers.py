@@ -9,7 +9,9 @@ nothing, since the caller claims what nobody took. Borders of chunks depend on t
 
 Why no wake-up is lost: a worker counts itself as sleeping, then sleeps only if the ticket is
 still the one it saw; the caller publishes, then reads the count. Both are sequentially
-consistent, so that one of the two sees the other.
+consistent, so that one of the two sees the other. The word WAKING spares a second wake-up while
+the first is under way; a worker clears it when it is up, and after it counted itself, so that
+every ticket that it does not see finds the word cleared.
 
 A step is 32 bytes: kernel | args | items i64 | chunks i32 (1: serial) | cost i32 (100 ns units).
 """
@@ -178,6 +180,7 @@ entry:
   {load("syscall", "ptr", "host", HostBlock.SYSCALL)}
   {load("limit", "i32", "pool", PoolBlock.SPINS)}
   {at("sleepers.at", "pool", PoolBlock.SLEEPERS)}
+  {at("waking.at", "pool", PoolBlock.WAKING)}
   {at("step.at", "pool", PoolBlock.STEP)}
   {at("chunks.at", "pool", PoolBlock.CHUNKS)}
   {at("tids", "pool", PoolBlock.TIDS - 4)}
@@ -220,7 +223,9 @@ spin:
   br label %top
 sleep:
   %x = atomicrmw add ptr %sleepers.at, i32 1 seq_cst
+  store atomic i32 0, ptr %waking.at seq_cst, align 4
   call void @futex(ptr %pool, ptr %pool, i64 128, i32 %sequence)
+  store atomic i32 0, ptr %waking.at seq_cst, align 4
   %y = atomicrmw sub ptr %sleepers.at, i32 1 seq_cst
   br label %top
 }}
@@ -249,8 +254,17 @@ entry:
   {at("sleepers.at", "pool", PoolBlock.SLEEPERS)}
   %sleepers = load atomic i32, ptr %sleepers.at seq_cst, align 4
   %any = icmp ne i32 %sleepers, 0
-  br i1 %any, label %wake, label %out
-wake:
+  br i1 %any, label %judge, label %out
+judge:
+  {at("waking.at", "pool", PoolBlock.WAKING)}
+  %waking = load atomic i32, ptr %waking.at seq_cst, align 4
+  {load("may", "i32", "pool", PoolBlock.MAY_WAKE)}
+  %not.waking = icmp eq i32 %waking, 0
+  %allowed = icmp ne i32 %may, 0
+  %do = and i1 %not.waking, %allowed
+  br i1 %do, label %wake, label %out
+wake:                                           ; once, until a worker is up or lies down again
+  store atomic i32 1, ptr %waking.at seq_cst, align 4
   call void @place(ptr %pool)
   %helpers = sub i32 %n, 1
   call void @futex(ptr %pool, ptr %pool, i64 129, i32 %helpers)
