@@ -51,11 +51,11 @@ def classifier(network: Any) -> bytes:
     graph.add_operator("AVERAGE_POOL_2D", [x], [small], pool)
     scale, below = float(FEATURE.scales[0]), small
     depth = pooled * CHANNELS
-    for k, (matrix, bias) in enumerate(zip(network.coefs_, network.intercepts_, strict=True)):
-        last = k == len(network.coefs_) - 1
-        if last:  # one logit becomes two classes
-            matrix = np.concatenate([-matrix / 2, matrix / 2], axis=1)
-            bias = np.concatenate([-bias / 2, bias / 2])
+    layers = list(zip(network.coefs_, network.intercepts_, strict=True))
+    matrix, bias = (part / 2 for part in layers.pop())  # one logit becomes two classes
+    two = np.concatenate([-matrix, matrix], axis=1), np.concatenate([-bias, bias])
+    for k, (matrix, bias) in enumerate([*layers, two]):
+        last = k == len(layers)
         step = float(np.abs(matrix).max()) / 127
         codes = np.clip(np.rint(matrix.T / step), -127, 127).astype(np.int8)
         w = graph.add_constant(f"weights {k}", codes.reshape(-1, depth), I8,

@@ -49,8 +49,8 @@ class Interpreter:
 
     Args:
         model_data: the file's content, `bytes`.
-        custom_op_registerers: a list; its strings name C functions in TFLM, of which there are
-            none here, and callables are given the resolver (`resolver.add_custom(name, op)`).
+        custom_op_registerers: a list of names of C functions in TFLM's extension, of which there
+            are none here: any name is refused.
         arena_size: bytes of the arena that the model must fit into; None: 10 times the model's
             size, and more where it needs more, with a warning that says how much.
         intrepreter_config: kAllocationRecording or kPreserveAllTensors (TFLM's spelling).
@@ -75,7 +75,7 @@ class Interpreter:
         if model_data is None:
             raise ValueError("Model must not be None")
         named = custom_op_registerers
-        if not isinstance(named, list) or not all(isinstance(f, str) or callable(f) for f in named):
+        if not isinstance(named, list) or not all(isinstance(f, str) for f in named):
             raise ValueError("Custom ops registerers must be a list of strings")
         config = intrepreter_config if interpreter_config is None else interpreter_config
         if isinstance(model_data, str):
@@ -94,7 +94,9 @@ class Interpreter:
         self._recording = config is InterpreterConfig.kAllocationRecording
         self._report: Allocations | None = None
         self._alternate = beside
-        self._interpreter = self._open(model, _resolver(named))
+        for registerer in named:
+            raise RuntimeError(f"TFLM could not register custom op via {registerer}")
+        self._interpreter = self._open(model)
         self._arena = self._fit(size, default=default)
 
     @classmethod
@@ -166,9 +168,10 @@ class Interpreter:
             sys.stderr.flush()
         os.write(2, text.encode())
 
-    def _open(self, model: Model, resolver: MicroOpResolver) -> Machine:
+    def _open(self, model: Model) -> Machine:
+        keep = not self._recording
         try:
-            return Machine(LoadedModel(model), resolver, preserve_all=not self._recording)
+            return Machine(LoadedModel(model), MicroOpResolver(), preserve_all=keep)
         except LitejitError as error:
             raise _not_allocated(error) from error
 
@@ -285,15 +288,6 @@ def least_arena_bytes(model: Model, planner: str, alternate_bytes: int) -> int:
     """The smallest arena in which TFLM's wheel prepares the model."""
     found: int = allocations(model, planner=planner, alternate_bytes=alternate_bytes).least_arena
     return found
-
-
-def _resolver(registerers: list[Any]) -> MicroOpResolver:
-    resolver = MicroOpResolver()
-    for registerer in registerers:
-        if isinstance(registerer, str):
-            raise RuntimeError(f"TFLM could not register custom op via {registerer}")
-        registerer(resolver)
-    return resolver
 
 
 def _not_allocated(error: Exception) -> RuntimeError:
