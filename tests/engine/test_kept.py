@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -174,3 +176,22 @@ def test_panels_from_views_equal_gathered_ones(channels: int, depth: int) -> Non
             pieces, found = found, np.zeros(found.shape, found.dtype)
             pieces.fill(found)
         np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("from_disk", [False, True])
+def test_an_interpreter_that_is_dropped_is_gone_at_once(folder: Path, from_disk: bool) -> None:
+    if from_disk:
+        opened()
+    gc.collect()
+    gc.disable()
+    try:
+        interpreter = opened()
+        assert is_kept(interpreter) is from_disk
+        outputs(interpreter)
+        program = weakref.ref(interpreter._runner.sections[0].program)
+        runner = weakref.ref(interpreter._runner)
+        del interpreter
+        assert program() is None
+        assert runner() is None
+    finally:
+        gc.enable()

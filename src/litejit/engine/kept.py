@@ -20,6 +20,7 @@ from _thread import allocate_lock, start_new_thread
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeAlias
+from weakref import ref
 
 import numpy as np
 
@@ -133,8 +134,9 @@ class Kept:
             tensor = types[index]
             flat = arena[start : start + tensor.nbytes]
             views[index] = flat.view(tensor.dtype.numpy).reshape(tensor.dims)
-        call = NativeCall(runs, lambda: kernel_steps(program.lowered), views)
-        program: Program = Program((call,), views, arena, lambda: complete(program))
+        call = NativeCall(runs, lambda: kernel_steps(owner()), views)
+        program: Program = Program((call,), views, arena, complete)
+        owner = ref(program)  # not the program: who drops it gets its memory back at once
         return program
 
     def _constants(self, data: bytes, nbytes: int, shared: tuple[View, ...]) -> Array:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TypeAlias
 
 import numpy as np
@@ -23,29 +24,25 @@ class Program:
     shapes were found by the run. `print(program)` lists the steps.
     """
 
-    __slots__ = ("_lowered", "arena", "results", "run", "segments", "views")
+    __slots__ = ("__weakref__", "_lowered", "arena", "results", "run", "segments", "views")
 
     def __init__(
         self,
         segments: tuple[NativeCall | PythonCall, ...],
         views: dict[int, Array],
         arena: Array,
-        lowered: Lowered | Callable[[], Lowered],
+        lowered: Lowered | Callable[[Program], Lowered],
     ) -> None:
         self.segments, self.views, self.arena, self._lowered = segments, views, arena, lowered
         single = segments[0].run if len(segments) == 1 else None
-        self.run: Callable[[], None] = single or self._run_all
+        self.run: Callable[[], None] = single or partial(_run_all, segments)
 
     @property
     def lowered(self) -> Lowered:
         """The steps before they were bound; found now, where the Program came from disk."""
         if not isinstance(self._lowered, Lowered):
-            self._lowered = self._lowered()
+            self._lowered = self._lowered(self)
         return self._lowered
-
-    def _run_all(self) -> None:
-        for segment in self.segments:
-            segment.run()
 
     def __str__(self) -> str:
         lines = []
@@ -60,6 +57,11 @@ class Program:
                 when = "" if step.flag is None else " where the condition is false"
                 lines.append(f"{who}: go on with step {step.target}{when}")
         return "\n".join(lines)
+
+
+def _run_all(segments: tuple[NativeCall | PythonCall, ...]) -> None:
+    for segment in segments:
+        segment.run()
 
 
 class NativeCall:
@@ -156,6 +158,7 @@ def node_failed(
     return kind(f"{what}\nNode number {node.index} ({node.name}) failed to invoke.")
 
 
-def kernel_steps(lowered: Lowered) -> StepList:
+def kernel_steps(program: Program | None) -> StepList:
     """The steps of a Program that consists of kernels alone."""
-    return [step for step in lowered.steps if not isinstance(step, PythonStep)]
+    assert program is not None
+    return [step for step in program.lowered.steps if not isinstance(step, PythonStep)]

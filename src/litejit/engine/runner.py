@@ -12,7 +12,7 @@ from litejit import settings
 from litejit.codegen.isa import Isa
 from litejit.engine import budget, kept
 from litejit.engine.calls import EngineSession, check_calls
-from litejit.engine.collector import collection_paused
+from litejit.engine.collector import collection_paused, weakly
 from litejit.engine.constants import ConstantStore
 from litejit.engine.declared import declared_type, declared_types
 from litejit.engine.state import State
@@ -193,7 +193,7 @@ class SubgraphRunner:
         if self._found is None:
             return declared_types(model, number)
         known = {i: declared_type(model, number, i) for i in self._found.readable}
-        return kept.KeptTypes(known, len(self.subgraph.tensors), self._all_types)
+        return kept.KeptTypes(known, len(self.subgraph.tensors), weakly(self._all_types))
 
     def _all_types(self) -> dict[int, TensorType]:
         return self.sections[0].graph.types if self.ready else self._declared()
@@ -251,11 +251,14 @@ class SubgraphRunner:
         data = self.loaded.data
         assert data is not None
         self.types = self._declared_types()
-        program = found.program(data, self.types, self.threads, self._complete)
-        section = Section(
-            lambda: self._first_section({})[1].graph, lambda: program, frozenset(found.readable)
-        )
+        program = found.program(data, self.types, self.threads, weakly(self._complete))
+        graph = weakly(self._whole_graph)
+        section = Section(graph, lambda: program, frozenset(found.readable))
         self.sections, self.is_whole, self.ready = [section], True, True
+
+    def _whole_graph(self) -> Graph:
+        """The graph as the file declares its inputs."""
+        return self._first_section({})[1].graph
 
     def _complete(self, program: Program) -> Lowered:
         """The steps of a Program that came from disk, and views of all its tensors."""
@@ -286,7 +289,7 @@ class SubgraphRunner:
         )  # fmt: skip
         graph = rewrite(graph, self._kept(graph, outputs), fuse=not self.preserve_all)
         state.fit(graph.types)
-        return Section(graph, lambda: self._program(graph, state.arrays))
+        return Section(graph, partial(weakly(self._program), graph, state.arrays))
 
     def _program(self, graph: Graph, variables: dict[int, Array]) -> Program:
         try:
