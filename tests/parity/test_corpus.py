@@ -23,6 +23,7 @@ ACCEPTED_GROUPS = {  # custom operators that LiteRT ships but does not register
     "irfft2d",
     "max_pool3d",
     "max_pool_with_argmax",
+    "parse_example",
     "roll",
 }
 ACCEPTED = {
