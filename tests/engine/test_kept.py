@@ -190,8 +190,10 @@ def test_an_interpreter_that_is_dropped_is_gone_at_once(folder: Path, from_disk:
         outputs(interpreter)
         program = weakref.ref(interpreter._runner.sections[0].program)
         runner = weakref.ref(interpreter._runner)
+        model = weakref.ref(interpreter._loaded.model.subgraphs[0].operators[0].options._reader)
         del interpreter
         assert program() is None
         assert runner() is None
+        assert model() is None
     finally:
         gc.enable()

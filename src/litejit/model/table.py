@@ -21,6 +21,7 @@ import sys
 from collections.abc import Callable
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from weakref import ref
 
 import numpy as np
 
@@ -185,7 +186,7 @@ class Reader:
     its own size (which takes many offsets to one place) is refused.
     """
 
-    __slots__ = ("_rows", "budget", "data", "size")
+    __slots__ = ("__weakref__", "_rows", "budget", "data", "size")
 
     def __init__(self, data: bytes) -> None:
         self.data = data
@@ -267,14 +268,15 @@ class Rows:
 
     def __init__(self, reader: Reader, table: type[Table], cost: int) -> None:
         kind = table.kind()
-        self._reader = reader
+        self._reader = ref(reader)  # a cycle would keep the file's bytes until some collection
         self._what = table.__name__
         self._codes, self._defaults, self._cost = kind.codes, kind.row, cost
         self._layouts: dict[int, tuple[Any, ...]] = {}
 
     def __call__(self, at: int) -> Row:
         """Return the table at `at`."""
-        reader = self._reader
+        reader = self._reader()
+        assert reader is not None
         data = reader.data
         if not 0 <= at <= reader.size - 4:
             raise ModelError(f"{INVALID}: a {self._what} at byte {at} lies outside the file")
@@ -297,7 +299,8 @@ class Rows:
 
     def _layout(self, vtable: int) -> tuple[Any, ...]:
         """Check the vtable at `vtable`, once, and compile it."""
-        reader, what = self._reader, self._what
+        reader, what = self._reader(), self._what
+        assert reader is not None
         if not 0 <= vtable <= reader.size - 4:
             raise ModelError(f"{INVALID}: a {what} has its vtable at {vtable}, outside")
         length, size = _U16X2(reader.data, vtable)
