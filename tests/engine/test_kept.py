@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
@@ -190,10 +191,23 @@ def test_an_interpreter_that_is_dropped_is_gone_at_once(folder: Path, from_disk:
         outputs(interpreter)
         program = weakref.ref(interpreter._runner.sections[0].program)
         runner = weakref.ref(interpreter._runner)
-        model = weakref.ref(interpreter._loaded.model.subgraphs[0].operators[0].options._reader)
         del interpreter
         assert program() is None
         assert runner() is None
-        assert model() is None
+    finally:
+        gc.enable()
+
+
+def test_a_model_that_is_dropped_gives_its_bytes_back_at_once(folder: Path) -> None:
+    content = DIGITS.read_bytes()
+    gc.collect()
+    gc.disable()
+    try:
+        before = sys.getrefcount(content)
+        for _ in range(2):
+            interpreter = Interpreter(model_content=content)
+            interpreter.allocate_tensors()
+            del interpreter
+            assert sys.getrefcount(content) == before
     finally:
         gc.enable()
