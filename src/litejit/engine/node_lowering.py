@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 MAX_CHUNKS = 32  # the run loop keeps a mask of claimed chunks in 32 bits
 SPLIT_ABOVE_NS = 1_500.0
 CHUNK_NS = 5_000.0
+CLAIM_NS = 100.0  # what a chunk costs beside its items: claiming, the kernel's start
 
 
 class NodeLowering:
@@ -194,8 +195,20 @@ class _LazyConstant:
 
 
 def chunk_count(items: int, cost_ns: float, grain: int) -> int:
-    """In how many chunks a step is cut: never a matter of how many threads there are."""
+    """In how many chunks a step is cut: never a matter of how many threads there are.
+
+    Chunks of about CHUNK_NS; up to twice as many where that spares threads the wait for a last
+    or a longer chunk (16 items in 5 chunks keep one of two threads busy with 9, in 8 with 8).
+    """
     most = min(items // max(grain, 1), MAX_CHUNKS)
     if cost_ns < SPLIT_ABOVE_NS or most < 2:
         return 1
-    return max(2, min(most, int(cost_ns / CHUNK_NS)))
+    least = max(2, min(most, int(cost_ns / CHUNK_NS)))
+
+    def loss(chunks: int) -> float:
+        """Time of two and of four threads, each times its threads."""
+        longest_ns = -(-items // chunks) * cost_ns / items + CLAIM_NS
+        return sum(-(-chunks // threads) * threads * longest_ns for threads in (2, 4))
+
+    most = min(most, max(least, int(2 * cost_ns / CHUNK_NS)))
+    return min(range(least, most + 1), key=loss)
