@@ -48,7 +48,8 @@ def _byte(condition: Value) -> Value:
 FUNCTIONS: dict[str, Body] = {
     # of one operand and parameters
     "exp": math.exp, "log": math.log, "tanh": math.tanh, "logistic": math.logistic,
-    "swish": math.swish, "elu": math.elu, "gelu": math.gelu, "gelu_tanh": math.gelu_tanh, "rsqrt": math.rsqrt,
+    "swish": math.swish, "elu": math.elu, "gelu": math.gelu, "gelu_tanh": math.gelu_tanh,
+    "rsqrt": math.rsqrt,
     "sin": math.sin, "cos": math.cos, "floor": math.floor, "ceil": math.ceil,
     "nearest": math.nearest, "sqrt": lambda x: x.fn.sqrt(x), "abs": lambda x: x.fn.absolute(x),
     "neg": lambda x: -x, "square": lambda x: x * x, "sign": _sign, "hard_swish": _hard_swish,
