@@ -14,9 +14,10 @@ from litejit.model.options import (
     DepthwiseConv2DOptions,
     FullyConnectedOptions,
     Padding,
+    PadOptions,
     TransposeConvOptions,
 )
-from litejit.ops import arithmetic, conv, matmul, winograd_int8
+from litejit.ops import arithmetic, conv, matmul, narrow_int8, padding, winograd_int8
 from litejit.ops.base import Node, registered
 from litejit.ops.table import TABLE, TableOptions
 from litejit.record import replace
@@ -24,7 +25,7 @@ from litejit.types import I8, I32, U8, Quantization, TensorType
 
 ISAS = host_isas()
 NAMES = [isa.name for isa in ISAS]
-assert arithmetic and conv and matmul  # they register the operators
+assert arithmetic and conv and matmul and padding  # they register the operators
 
 
 def quantization(scales, zeros, axis=0):
@@ -180,6 +181,91 @@ def test_depthwise_conv_2d(isa, dtype):
     rng = np.random.default_rng(3)
     for image, window, more in DEPTHWISE:
         depthwise_sample(rng, image, window, dtype=dtype, **more).check(isa)
+
+
+NARROW = [  # image, filter, units, more
+    ((1, 9, 7, 1), (3, 3), 8, {}),
+    ((3, 12, 5, 1), (10, 8), 8, {"stride": (2, 2)}),
+    ((1, 9, 10, 1), (4, 4), 40, {"stride": (2, 2), "activation": Activation.RELU}),
+    ((2, 8, 9, 2), (3, 2), 20, {}),
+    ((1, 7, 11, 3), (5, 5), 17, {"stride": (1, 3)}),
+    ((2, 9, 12, 1), (3, 6), 4, {"padding": Padding.VALID}),
+    ((1, 13, 6, 1), (3, 5), 16, {"dilation": (3, 1)}),
+    ((2, 6, 1, 1), (2, 7), 33, {}),
+    ((1, 5, 40, 1), (1, 3), 21, {"stride": (1, 2)}),
+]
+
+
+def narrow_samples(rng, dtype, **own):
+    for image, (height, width), units, more in NARROW:
+        yield conv_sample(
+            rng, image, (units, height, width, image[3]), dtype=dtype, **{**own, **more}
+        )
+        multiplier = units if image[3] == 1 else 6 // image[3]  # so few that groups are joined
+        yield depthwise_sample(
+            rng, image, (height, width), multiplier, dtype=dtype, **{**own, **more}
+        )
+
+
+@pytest.fixture
+def taken(monkeypatch):
+    """Copies cost nothing: every image with few channels goes by lines. Lists their weights."""
+    found = []
+    convolve = narrow_int8.convolve
+
+    def listed(layer, *operands):
+        found.append(layer.numbers.weights.parts)
+        convolve(layer, *operands)
+
+    monkeypatch.setattr(narrow_int8, "convolve", listed)
+    monkeypatch.setattr(narrow_int8, "_copy_ns", lambda window: -1e9)
+    return found
+
+
+@pytest.mark.parametrize("isa", ISAS, ids=NAMES)
+@pytest.mark.parametrize("dtype", [I8, U8], ids=repr)
+def test_lines_of_few_channels_are_one_tap(isa, dtype, taken):
+    for sample in narrow_samples(np.random.default_rng(14), dtype):
+        count = len(taken)
+        sample.check(isa)
+        assert len(taken) > count
+
+
+@pytest.mark.parametrize("isa", ISAS, ids=NAMES)
+@pytest.mark.parametrize("zero, parts", [(90, "sums"), (128, "byte"), (166, "sums")])
+def test_lines_are_exact_with_and_without_sums_of_the_data(isa, zero, parts, taken):
+    for sample in narrow_samples(np.random.default_rng(15), U8, zero=zero):
+        sample.check(isa)
+    assert taken == [parts] * (2 * len(NARROW))
+
+
+@pytest.mark.parametrize("isa", ISAS, ids=NAMES)
+def test_a_line_with_gaps_or_outside_of_the_image_is_no_tap(isa, taken):
+    rng = np.random.default_rng(16)
+    conv_sample(rng, (1, 9, 9, 1), (8, 3, 3, 1), dilation=(1, 2)).check(isa)
+    conv_sample(rng, (1, 9, 9, 4), (8, 3, 3, 4)).check(isa)
+    assert not taken
+
+
+@pytest.mark.parametrize("isa", ISAS, ids=NAMES)
+@pytest.mark.parametrize("sides", [(2, 2), (0, 2), (1, 0), (0, 0), (3, 1), (1, 4)], ids=repr)
+def test_a_pad_in_front_makes_the_gaps_where_no_window_lies_beside_the_image(isa, sides, taken):
+    rng = np.random.default_rng(17)
+    pads = np.array([[0, 0], [1, 2], sides, [0, 0]], np.int32)
+    wide = (2, 9, 7 + sum(sides), 1)
+    sample = conv_sample(rng, wide, (20, 3, 3, 1), padding=Padding.VALID)
+    conv = sample.node
+    whole = conv.input(0)
+    source = replace(whole, shape=(2, 6, 7, 1), index=7)
+    value = TensorType((4, 2), I32).with_value(pads)
+    pad = Node(registered("PAD")[0], "PAD", 1, 1, PadOptions(), (source, value), (whole,))
+    assert conv.op.fuses_before(conv, pad)
+    fused = replace(conv, inputs=(source, *conv.inputs[1:]), chain=(pad, conv))
+    inside = rng.integers(-128, 128, source.dims).astype(np.int8)
+    (got,), _ = run_lowered(fused, isa, [inside, *sample.arrays[1:]])
+    image = np.pad(inside, pads, constant_values=whole.zero_point)
+    np.testing.assert_array_equal(got, conv.op.reference(conv, image, *sample.arrays[1:]))
+    assert len(taken) == (max(sides) < 3)
 
 
 TRANSPOSED = [  # data, filter, stride, result

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from litejit.kernels import depthwise_int8 as depthwise
-from litejit.ops import winograd_int8
+from litejit.ops import narrow_int8, winograd_int8
 from litejit.ops.base import Lowering, Node
 from litejit.ops.convolution import (
     conv_activation,
@@ -237,6 +237,9 @@ def grouped(
         f for f in range(1, groups + 1)
         if groups % f == 0 and (f * each >= layer.lanes or f == groups)
     )  # fmt: skip
+    if joined == groups and narrow_int8.pays(layer, window):
+        narrow_int8.convolve(layer, window, Picked(arrange, slice(0, units), groups, units))
+        return
     direct = window.is_pointwise
     images = 1 if direct else window.batch
     pixels = window.out_h * window.out_w

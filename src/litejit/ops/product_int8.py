@@ -36,13 +36,15 @@ class Picked(Record):
     """Which weights a product takes: `arrange` makes [..., channels, depth] of the file's.
 
     `channels` are the output channels; they fall into `groups`, each of which sees a part of
-    the depth of its own; `units` is the number of channels of the whole layer.
+    the depth of its own; `units` is the number of channels of the whole layer. `in_line`
+    neighbouring taps become one of so many times the depth.
     """
 
     arrange: Callable[[Array], Array]
     channels: slice
     groups: int
     units: int
+    in_line: int = 1
 
     __hash__ = object.__hash__
 
@@ -60,21 +62,29 @@ class Picked(Record):
     def join(self, chosen: Array, fill: int) -> Array:
         """[taps, channels, depth of all groups]; `fill` lies between the groups."""
         if self.groups == 1:
-            return chosen
+            return self._lines(chosen)
         taps, count, depth = chosen.shape
         each = count // self.groups
         result = np.full((taps, count, depth * self.groups), fill, chosen.dtype)
         for g in range(self.groups):
             rows = slice(g * each, (g + 1) * each)
             result[:, rows, g * depth : (g + 1) * depth] = chosen[:, rows]
-        return result
+        return self._lines(result)
+
+    def _lines(self, weights: Array) -> Array:
+        if self.in_line == 1:
+            return weights
+        taps, count, depth = weights.shape
+        lines = weights.reshape(-1, self.in_line, count, depth).transpose(0, 2, 1, 3)
+        joined: Array = lines.reshape(taps // self.in_line, count, self.in_line * depth)
+        return joined
 
 
 class Product(Record):
     """One call of a product: `rows` of `depth` bytes, `pitch` bytes apart, or from `window`.
 
     `x_at` and `y_at` are the offsets of the first row and result; results lie `out_pitch`
-    bytes apart, lines of results `out_line`.
+    bytes apart, lines of results `out_line`. `data` takes the place of the layer's data.
     """
 
     name: str
@@ -87,6 +97,7 @@ class Product(Record):
     x_at: int = 0
     y_at: int = 0
     out_line: int = 0
+    data: Operand | None = None
 
     __hash__ = object.__hash__
 
@@ -146,7 +157,7 @@ def multiply(layer: Layer, product: Product) -> None:
     pad, shape = _window_arguments(product)
     steps.call(
         spec,
-        layer.data(product.x_at),
+        layer.data(product.x_at) if product.data is None else product.data.at(product.x_at),
         *_packed(
             layer, product, f"{rows}x{vectors}x{chains}", order,
             lambda w: packing.pack_panels(w, channels, layer.lanes, vectors, 4 * chains),
