@@ -142,8 +142,10 @@ class Reduction(Op):
             return
         lanes = steps.isa.vector_bytes // 4
         bytes_ns = x.nbytes * 0.03 + x.size * 1.2 / lanes
+        if x.dtype.itemsize == 1:
+            bytes_ns = x.size * 0.35 / lanes
         if inner == 1:
-            cost = outer * 12 + bytes_ns
+            cost = outer * (2 if x.dtype.itemsize == 1 else 12) + bytes_ns
             spec: RowsSpec | AcrossSpec = RowsSpec(x.dtype, self.word, form)
             items = blocks = outer
         else:
