@@ -319,8 +319,7 @@ class CppInterpreter(_Graph):
             )
             return Status.ERROR
         for runner in self._runners:
-            runner.threads = max(num_threads, 1)
-            runner.ready = False
+            runner.set_threads(max(num_threads, 1))
         return Status.OK
 
     def set_allow_fp16_precision_for_fp32(self, allow: bool) -> None:

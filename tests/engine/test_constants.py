@@ -5,7 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from litejit.engine.constants import ALIGNMENT, address_of, aligned_copy, aligned_memory
+from litejit.engine.constants import (
+    ALIGNMENT,
+    ConstantStore,
+    address_of,
+    aligned_copy,
+    aligned_memory,
+)
 from litejit.kernels.base import Pieces
 
 
@@ -36,3 +42,18 @@ def test_pieces_are_copied_to_their_places() -> None:
     pieces = Pieces((3, 4), rows.dtype, (((slice(0, 2),), rows), ((2, slice(0, 2)), column[:, 0])))
     expected = [[0, 1, 2, 3], [4, 5, 6, 7], [9, 10, 0, 0]]
     np.testing.assert_array_equal(aligned_copy(pieces), expected)
+
+
+def test_the_source_of_a_copy_is_not_that_of_a_later_array_with_its_id() -> None:
+    store, whole = ConstantStore(), np.arange(100, dtype=np.int32)
+    views = [whole[k:] for k in range(50)]
+    copies = [store.copy_of(k, view) for k, view in enumerate(views)]
+    for copy, view in zip(copies, views, strict=True):
+        assert store.source_of(copy) is view
+    gone = set(map(id, copies))
+    for k in range(50):
+        store.copy_of(k, whole[k + 1 :])
+    del copies, copy
+    later = [store.copy_of(k, np.ones(100, np.int32)) for k in range(50, 300)]
+    assert gone & set(map(id, later))  # or this shows nothing
+    assert all(store.source_of(array) is None for array in later)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import sys
 import weakref
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from litejit import Interpreter, InvokeError
+from litejit import BuiltinOpResolver, Interpreter, InterpreterBuilder, InvokeError, Model
 from litejit.codegen import cache
 from litejit.engine import kept
 from litejit.engine.profile import profile
@@ -211,3 +212,64 @@ def test_a_model_that_is_dropped_gives_its_bytes_back_at_once(folder: Path) -> N
             assert sys.getrefcount(content) == before
     finally:
         gc.enable()
+
+
+def test_a_changed_number_of_threads_neither_takes_nor_leaves_a_program(folder: Path) -> None:
+    """Scratch areas of a Program are for as many threads as it was made for."""
+
+    def steps(first: int, then: int) -> str:
+        made = InterpreterBuilder(Model.from_file(str(DIGITS)), BuiltinOpResolver())(first)
+        assert made is not None
+        made.set_num_threads(then)
+        made.allocate_tensors()
+        return str(made._runner.sections[0].program)
+
+    steps(4, 1)
+    steps(1, 4)
+    assert not list(folder.glob("*.prog"))
+    for threads in (1, 4):
+        opened(num_threads=threads)
+    expected = {threads: steps(threads, threads) for threads in (1, 4)}
+    changed = InterpreterBuilder(Model.from_file(str(DIGITS)), BuiltinOpResolver())(1)
+    assert changed is not None
+    assert changed._runner._found is not None
+    changed.set_num_threads(4)
+    changed.allocate_tensors()
+    assert changed._runner._found is None
+    assert str(changed._runner.sections[0].program) == expected[4]
+
+
+def test_an_operator_that_is_added_later_does_not_reach_a_program_from_disk(folder: Path) -> None:
+    opened()
+    resolver = BuiltinOpResolver()
+    made = InterpreterBuilder(Model.from_file(str(DIGITS)), resolver)()
+    assert made is not None
+    assert made._runner._found is not None
+    resolver.add_builtin("CONV_2D", resolver.find_builtin("ADD", 1), 1, 9)
+    resolver.add_builtin("FULLY_CONNECTED", resolver.find_builtin("ADD", 1), 1, 9)
+    fresh = opened()
+    for resolved, own in zip(made._runner.operators, fresh._runner.operators, strict=True):
+        assert resolved.op is own.op
+
+
+def test_a_hash_that_a_fork_interrupted_is_made_by_the_child(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    data = bytes(kept._LONG)
+    expected = kept.Digest(data).value
+    parent = os.getpid()
+    monkeypatch.setattr(kept, "start_new_thread", lambda function, args: None)  # it never ends
+    digest = kept.Digest(data)
+    monkeypatch.setattr(os, "getpid", lambda: parent + 1)
+    assert digest.value == expected
+
+
+def test_a_hash_whose_thread_failed_is_made_when_it_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    data = bytes(kept._LONG)
+    expected = kept.Digest(data).value
+    monkeypatch.setattr(
+        kept, "start_new_thread", lambda function, args: function.__self__._done.release()
+    )
+    assert kept.Digest(data).value == expected

@@ -6,6 +6,7 @@ import mmap
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
+from weakref import ref
 
 import numpy as np
 
@@ -23,8 +24,8 @@ class ConstantStore:
     def __init__(self) -> None:
         self._arrays: dict[tuple[Any, ...], Array] = {}
         self._copies: dict[int, tuple[Array, Array]] = {}
-        # id of an array -> what it was copied from, where that is other arrays' memory
-        self.sources: dict[int, Array | Pieces] = {}
+        # id of an array -> the array, and what it was copied from
+        self._sources: dict[int, tuple[ref[Array], Array | Pieces]] = {}
 
     def get(self, key: tuple[Any, ...], make: Callable[[], Array | Pieces]) -> Array:
         """The array of this key, made now if it was not before."""
@@ -42,8 +43,14 @@ class ConstantStore:
     def _copied(self, made: Array | Pieces) -> Array:
         copy = aligned_copy(made)
         if isinstance(made, Pieces) or not made.flags.owndata:
-            self.sources[id(copy)] = made
+            self._sources[id(copy)] = (ref(copy), made)
         return copy
+
+    def source_of(self, array: Array) -> Array | Pieces | None:
+        """What an array of this store is a copy of, where that is other arrays' memory."""
+        copy, made = self._sources.get(id(array), (None, None))
+        # an id is given again when its array is gone
+        return made if copy is not None and copy() is array else None
 
 
 def aligned_copy(made: Array | Pieces) -> Array:

@@ -49,15 +49,17 @@ _JUMP = -1  # stands for the kernel of a jump
 
 # element type, shape, then offset and strides in the slab, offset and strides in the file
 View: TypeAlias = "tuple[str, tuple[int, ...], int, tuple[int, ...], int, tuple[int, ...]]"
+SourceOf: TypeAlias = "Callable[[Array], Array | Pieces | None]"
 
 
 class Digest:
     """The hash of a file's bytes, made by another thread meanwhile (3 ms for 4 MB)."""
 
-    __slots__ = ("_done", "_value")
+    __slots__ = ("_data", "_done", "_process", "_value")
 
     def __init__(self, data: bytes) -> None:
-        self._value, self._done = "", allocate_lock()
+        self._data, self._value, self._done = data, "", allocate_lock()
+        self._process = os.getpid()
         if len(data) < _LONG:
             self._run(data)
             return
@@ -79,13 +81,19 @@ class Digest:
     @property
     def value(self) -> str:
         """The hash, when it is there."""
-        with self._done:
-            return self._value
+        if self._process == os.getpid():
+            with self._done:
+                pass
+        if not self._value:  # a fork left the thread behind, or the thread failed
+            self._run(self._data)
+        return self._value
 
 
 def name_of(digest: str, isa: Isa, threads: int) -> str:
     """The name of the entry for a file's bytes."""
-    return kernels.entry_name(isa, digest, str(threads), str(_FORMAT), sys.version, _sources())
+    # NumPy made the constants that were folded
+    versions = (str(_FORMAT), sys.version, np.__version__)
+    return kernels.entry_name(isa, digest, str(threads), *versions, _sources())
 
 
 @cache
@@ -175,11 +183,11 @@ def find(name: str, isa: Isa) -> Kept | None:
 
 def keep(
     name: str, data: bytes, graph: Graph, lowered: Lowered, plan: MemoryPlan,
-    sources: Mapping[int, Array | Pieces], isa: Isa,
+    source_of: SourceOf, isa: Isa,
 ) -> None:  # fmt: skip
     """Write a Program to disk, where it consists of kernels alone.
 
-    `sources` are what constants are copies of, by their ids.
+    `source_of` tells what a constant is a copy of.
     """
     from litejit.engine.steps import PythonStep
 
@@ -187,7 +195,7 @@ def keep(
     plain = not any(isinstance(step, PythonStep) for step in lowered.steps)
     if not plain or not readable <= lowered.home.keys() or not lowered.steps:
         return
-    slab = _Slab(lowered.arrays, sources, data)
+    slab = _Slab(lowered.arrays, source_of, data)
     if len(slab.blob) > LARGEST_SHARE:
         return
     packed = _Packed(lowered, plan, slab.offsets, isa)
@@ -204,16 +212,14 @@ def keep(
 class _Slab:
     """All constants side by side: first those whose bytes are kept, then those of the file."""
 
-    def __init__(
-        self, arrays: tuple[Array, ...], sources: Mapping[int, Array | Pieces], data: bytes
-    ) -> None:
+    def __init__(self, arrays: tuple[Array, ...], source_of: SourceOf, data: bytes) -> None:
         self._begin = address_of(np.frombuffer(data, np.uint8))
         self._end = self._begin + len(data)
         self.offsets = [0] * len(arrays)
         self.shared: list[View] = []
         self.size = 0
         blob = bytearray()
-        ours = [self._parts_of_file(sources.get(id(array))) for array in arrays]
+        ours = [self._parts_of_file(source_of(array)) for array in arrays]
         for number in sorted(range(len(arrays)), key=lambda number: bool(ours[number])):
             array = arrays[number]
             self.offsets[number] = start = self.size

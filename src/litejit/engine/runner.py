@@ -18,7 +18,7 @@ from litejit.engine.declared import declared_type, declared_types
 from litejit.engine.state import State
 from litejit.errors import CodegenError, InvokeError
 from litejit.model import Model
-from litejit.ops.resolver import OpResolver
+from litejit.ops.resolver import BuiltinOpResolver, OpResolver
 from litejit.types import Array, TensorType
 
 if TYPE_CHECKING:  # the stages are imported when a graph goes through them
@@ -72,7 +72,8 @@ def make_runners(
     if isa is not None and not preserve_all and not resolver.has_additions:
         name = loaded.name_on_disk(isa, threads)
         found = kept.find(name, isa) if name else None
-    operators = _Operators(model, resolver)
+    # what is found now must not follow what is added to `resolver` later
+    operators = _Operators(model, resolver if found is None else BuiltinOpResolver())
     if found is None:
         loaded.verify()
         operators.all()
@@ -209,6 +210,12 @@ class SubgraphRunner:
         self.types = {**self.types, index: self.types[index].with_shape(shape)}
         self.ready = False
 
+    def set_threads(self, threads: int) -> None:
+        """Run on so many threads after the next `allocate`."""
+        if threads != self.threads:  # a Program's scratch areas are for as many as it was made for
+            self.threads, self._name, self._found = threads, "", None
+        self.ready = False
+
     def allocate(self) -> None:
         """Prepare the graph for the present shapes and allocate its memory."""
         with collection_paused():
@@ -315,7 +322,7 @@ class SubgraphRunner:
             print(program, file=sys.stderr)
         if self._name and self._may_be_kept(graph) and self.isa is not None:
             data = self.loaded.data or b""
-            kept.keep(self._name, data, graph, lowered, plan, self.store.sources, self.isa)
+            kept.keep(self._name, data, graph, lowered, plan, self.store.source_of, self.isa)
         return program
 
     def _may_be_kept(self, graph: Graph) -> bool:
