@@ -83,10 +83,9 @@ def ceil(x: Value) -> Value:
     return _whole(x, lambda rounded: rounded + (rounded < x).choose(_one(x), 0.0))
 
 
-def exp(x: Value, low: Value | None = None) -> Value:
-    """e**x, or e**(x + low) where `low` is tiny; denormal results too. Error below 2e-7."""
+def exp(x: Value) -> Value:
+    """e**x; denormal results too. Error below 2e-7."""
     exponent, n, r = _split(clamp(x, -104.0, 89.0))
-    r = r if low is None else r + low
     return _scale(_exp_minus_1_near_0(r) + 1.0, exponent, n)
 
 
@@ -155,12 +154,21 @@ def rsqrt(x: Value) -> Value:
 
 def gelu(x: Value) -> Value:
     """x/2 * erfc(-x / sqrt(2)); NaN of -inf, as the product is. Error below 1e-6."""
-    fn, size = x.fn, clamp(x.fn.absolute(x), None, 15.0)
-    head = (size.bitcast(i32 * x.type.lanes) & -4096).bitcast(x.type)  # its square is exact
-    rest = (size - head) * (size + head) * -0.5
+    fn, size = x.fn, clamp(x.fn.absolute(x), None, 14.4)  # e**(-14.4**2 / 2) is denormal
+    half = size * -0.5
     t = fn.const(2.0, x.type) / (fn.fma(size, fn.const(math.sqrt(0.5), x.type), _two(x)))
-    erfc = exp(head * head * -0.5, rest) * (t * polynomial(t, _ERFCX))
-    return x * 0.5 * (x < 0.0).choose(erfc, _two(x) - erfc)
+    exponent, n, r = _split(size * half)
+    e = _scale(_exp_minus_1_near_0(r + _lost(size, half)) + 1.0, exponent, n)
+    return fn.fma(half, e * (t * polynomial(t, _ERFCX)), (x < 0.0).choose(x * 0.0, x))
+
+
+def _lost(size: Value, half: Value) -> Value:
+    """What rounding takes from size * half, where half = -size/2."""
+    if size.fn.isa.has_fma:
+        return size.fn.fma(size, half, -(size * half))
+    head = (size.bitcast(i32 * size.type.lanes) & -4096).bitcast(size.type)  # exact square
+    rest = (size - head) * (size + head) * -0.5
+    return (head * head * -0.5 - size * half) + rest
 
 
 def gelu_tanh(x: Value) -> Value:
