@@ -7,6 +7,7 @@ import pytest
 from tests.ops.lowered import run_lowered
 
 from litejit.codegen.isa import host_isas
+from litejit.codegen.lang import i32
 from litejit.model.options import (
     Activation,
     AddOptions,
@@ -245,6 +246,12 @@ def test_a_line_with_gaps_or_outside_of_the_image_is_no_tap(isa, taken):
     conv_sample(rng, (1, 9, 9, 1), (8, 3, 3, 1), dilation=(1, 2)).check(isa)
     conv_sample(rng, (1, 9, 9, 4), (8, 3, 3, 4)).check(isa)
     assert not taken
+
+
+@pytest.mark.parametrize("isa", ISAS, ids=NAMES)
+def test_neighbours_that_share_their_cells_are_left_alone_for_small_gains(isa, taken):
+    conv_sample(np.random.default_rng(18), (1, 6, 20, 2), (16, 3, 3, 2)).check(isa)
+    assert bool(taken) == (isa.registers < 32 or isa.lanes(i32) < 16)
 
 
 @pytest.mark.parametrize("isa", ISAS, ids=NAMES)

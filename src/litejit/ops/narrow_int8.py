@@ -13,7 +13,14 @@ from litejit.kernels.epilogue_int8 import Epilogue
 from litejit.ops.base import Operand
 from litejit.ops.blocks import copy_box
 from litejit.ops.layer_int8 import Layer
-from litejit.ops.product_int8 import CALL_NS, Picked, Product, multiply, product_ns
+from litejit.ops.product_int8 import (
+    CALL_NS,
+    Picked,
+    Product,
+    multiply,
+    product_ns,
+    shares_cells,
+)
 from litejit.ops.window import Window2D
 from litejit.record import replace
 
@@ -33,6 +40,8 @@ def pays(layer: Layer, window: Window2D) -> bool:
         return False
     if not plain or not isinstance(layer.epilogue(window.channels), Epilogue):
         return False
+    if shares_cells(layer, window, len(layer.numbers.bias)) and 2 * then > now:
+        return False  # its products take little more than half of the time
     pixels = window.out_h * window.out_w
     units = -(-len(layer.numbers.bias) // layer.lanes) * layer.lanes
     saved = _products_ns(layer, pixels, units, window.filter_h * now) - _products_ns(

@@ -188,14 +188,19 @@ def _joined(layer: Layer, product: Product, rows: int) -> int:
 
 def _slides(layer: Layer, product: Product) -> bool:
     """Is there one vector of channels, and a window whose pixels share cells?"""
-    w = product.window
-    if w is None or layer.isa.registers < 32 or product.pick.count > layer.lanes:
+    w, units = product.window, product.pick.units
+    if w is None or not shares_cells(layer, w, product.pick.count):
         return False
+    return product.out_pitch == units and product.out_line == w.out_w * units
+
+
+def shares_cells(layer: Layer, window: Window2D, channels: int) -> bool:
+    """May the kernel run whose neighbouring pixels share what they read?"""
+    w = window
     shares = w.stride_w == w.dilation_w == 1 and 2 <= w.filter_w <= 5
-    units = product.pick.units
-    dense = product.out_pitch == units and product.out_line == w.out_w * units
+    small = layer.isa.registers >= 32 and channels <= layer.lanes
     plain = layer.numbers.weights.parts == "byte"
-    return shares and dense and plain and w.out_w >= SLIDING_ROWS
+    return shares and small and plain and w.out_w >= SLIDING_ROWS
 
 
 def _multiply_sliding(layer: Layer, product: Product) -> None:
