@@ -302,8 +302,7 @@ class CppInterpreter(_Graph):
         """An operator of the file and the Op that runs it; None where there is none."""
         if not 0 <= index < self.nodes_size:
             return None
-        resolved = self._runner.operators[index]
-        return resolved.operator, resolved.op
+        return self._runner.subgraph.operators[index], self._runner.operators[index].op
 
     def subgraph(self, index: int) -> CppInterpreter | None:
         """Another subgraph, to be run by itself; None where there is none."""

@@ -109,7 +109,7 @@ def _sparsity(sparsity: Sparsity | None) -> dict[str, Any]:
 def op_details(runner: SubgraphRunner, index: int) -> dict[str, Any]:
     """Details of one operator, in LiteRT's keys and order."""
     resolved = runner.operators[index]
-    operator = resolved.operator
+    operator = runner.subgraph.operators[index]  # the resolved one may stand for several
     types = [[numpy_type(runner.types[i].dtype) for i in side if i >= 0]
              for side in (operator.inputs, operator.outputs)]  # fmt: skip
     return {

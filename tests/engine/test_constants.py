@@ -5,13 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from litejit.engine.constants import (
-    ALIGNMENT,
-    ConstantStore,
-    address_of,
-    aligned_copy,
-    aligned_memory,
-)
+from litejit.engine.constants import ConstantStore, address_of, aligned_copy, aligned_memory
+from litejit.engine.plan import ALIGNMENT
 from litejit.kernels.base import Pieces
 
 
