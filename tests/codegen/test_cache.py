@@ -167,8 +167,8 @@ def test_few_kernels_are_linked_from_their_objects_each_time(process: Process) -
     assert process.load(SPECS[:2]) == 0
 
 
-def test_a_folder_is_looked_through_once_an_hour(process: Process) -> None:
-    process.patch.setattr(cache, "_PRUNE_SECONDS", 3600.0)
+def test_a_folder_is_looked_through_now_and_then(process: Process) -> None:
+    process.patch.setattr(cache, "_PRUNE_SECONDS", 600.0)
     process.load()
     looks = []
     process.patch.setattr(cache, "_entries", lambda folder: looks.append(folder) or [])

@@ -17,6 +17,8 @@ from litejit.codegen import cache
 from litejit.engine import kept
 from litejit.engine.profile import profile
 from litejit.kernels import packing_int8 as packing
+from litejit.model.builder import ModelBuilder
+from litejit.types import F32
 
 DIGITS = Path(__file__).parents[2] / "examples" / "digits" / "digits_int8.tflite"
 
@@ -273,3 +275,12 @@ def test_a_hash_whose_thread_failed_is_made_when_it_is_asked_for(
         kept, "start_new_thread", lambda function, args: function.__self__._done.release()
     )
     assert kept.Digest(data).value == expected
+
+
+def test_programs_of_one_kernel_are_not_kept(folder: Path) -> None:
+    builder = ModelBuilder()
+    x = builder.main.add_input("x", (1, 64), F32)
+    y = builder.main.add_output("y", (1, 64), F32)
+    builder.main.add_operator("TANH", [x], [y])
+    Interpreter(model_content=builder.to_bytes()).allocate_tensors()
+    assert {file.suffix for file in folder.iterdir()} == {".obj"}

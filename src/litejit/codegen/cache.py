@@ -48,7 +48,7 @@ _SUFFIXES = (".pack", ".obj", ".prog")
 _LARGEST_ENTRY = 64 << 20
 _LARGEST_FOLDER = 256 << 20
 _MOST_ENTRIES = 8192
-_PRUNE_SECONDS = 3600.0
+_PRUNE_SECONDS = 600.0
 _STALE_SECONDS = 3600.0  # temporary files older than this were left by processes that died
 _READ = os.O_RDONLY
 for _name in ("O_CLOEXEC", "O_NOFOLLOW", "O_NONBLOCK", "O_BINARY"):  # not all on every system
@@ -446,7 +446,7 @@ def _entries(folder: str) -> list[tuple[str, int, float]]:
 
 
 def _prune(folder: str) -> None:
-    """At most hourly: remove stale temporary files and, in a full folder, the oldest half."""
+    """At most every ten minutes: remove stale temporary files and, in a full folder, the oldest half."""
     if folder in _pruned:
         return
     _pruned.add(folder)
@@ -464,7 +464,7 @@ def _prune(folder: str) -> None:
 
 
 def _is_time_to_prune(stamp: str) -> bool:
-    """Did nobody prune for an hour? Looking through a large folder takes 50 ms."""
+    """Did nobody prune for ten minutes? Looking through a large folder takes 50 ms."""
     with suppress(OSError):
         if abs(time.time() - os.lstat(stamp).st_mtime) < _PRUNE_SECONDS:
             return False

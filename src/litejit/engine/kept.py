@@ -199,6 +199,8 @@ def keep(
     if len(slab.blob) > LARGEST_SHARE:
         return
     packed = _Packed(lowered, plan, slab.offsets, isa)
+    if len(packed.symbols) < kernels.SMALLEST_PACK:
+        return  # there will be no pack to take them from
     at = {index: plan.offsets[lowered.home[index]] for index in readable}
     fields = (
         *(graph.inputs, at, tuple(packed.steps), bytes(packed.args)),
