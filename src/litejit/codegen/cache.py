@@ -446,7 +446,7 @@ def _entries(folder: str) -> list[tuple[str, int, float]]:
 
 
 def _prune(folder: str) -> None:
-    """At most every ten minutes: remove stale temporary files and, in a full folder, the oldest half."""
+    """Now and then: remove stale temporary files and, in a full folder, the oldest half."""
     if folder in _pruned:
         return
     _pruned.add(folder)
