@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import _thread
+import signal
+import threading
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 
@@ -114,10 +119,15 @@ def test_a_branch_gives_the_results_of_the_side_that_is_taken(taken: bool) -> No
     np.testing.assert_array_equal(y, VALUES[1] + (10 if taken else 20))
 
 
-def test_an_endless_loop_ends_at_an_interrupt() -> None:
-    import _thread
-    import threading
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """SIGINT raises KeyboardInterrupt, also where the suite was started with it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
+
+def test_an_endless_loop_ends_at_an_interrupt(interruptible: None) -> None:
     interpreter = Interpreter(model_content=loop_model(2**31 - 1, swap=False))
     interpreter.allocate_tensors()
     for detail, value in zip(interpreter.get_input_details(), VALUES, strict=True):
