@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from peers import MODELS, ROOT, interleaved, random_input, save
 
 GOLDEN = ROOT.parent / "shared" / "tflm_golden"
