@@ -2,10 +2,11 @@
 
 A parallel step is published as one 64-bit ticket: low half a sequence number (the futex word
 too), high half a mask of the chunks that are claimed (bits past the last chunk are born set).
-A thread claims a chunk by compare-and-swap, first the one of its own number, so that rows stay
-in one core's cache, then any other. The caller waits for *chunks that are done*, never for
-*threads that arrive*: a worker that sleeps, is late, or does not exist (after a fork) costs
-nothing, since the caller claims what nobody took. Borders of chunks depend on the step alone.
+A thread claims a chunk by compare-and-swap, from its own part of the step on (thread k of n from
+k/n of the chunks), so that rows stay in one core's cache from step to step, then any other. The
+caller waits for *chunks that are done*, never for *threads that arrive*: a worker that sleeps, is
+late, or does not exist (after a fork) costs nothing, since the caller claims what nobody took.
+Borders of chunks depend on the step alone.
 
 Why no wake-up is lost: a worker counts itself as sleeping, then sleeps only if the ticket is
 still the one it saw; the caller publishes, then reads the count. Both are sequentially
@@ -183,6 +184,8 @@ entry:
   {at("waking.at", "pool", PoolBlock.WAKING)}
   {at("step.at", "pool", PoolBlock.STEP)}
   {at("chunks.at", "pool", PoolBlock.CHUNKS)}
+  {load("workers", "i32", "pool", PoolBlock.WORKERS)}
+  %team = add i32 %workers, 1
   {at("tids", "pool", PoolBlock.TIDS - 4)}
   %me64 = zext i32 %me to i64
   %tid.at = getelementptr i32, ptr %tids, i64 %me64
@@ -205,7 +208,11 @@ top:
   %spins = phi i32 [0, %entry], [0, %leave], [0, %work], [%spins.next, %spin], [0, %sleep]
   %ticket = load atomic i64, ptr %pool acquire, align 8
   %sequence = trunc i64 %ticket to i32
-  %c = call i32 @claim(ptr %pool, i32 %me)
+  %count = load atomic i32, ptr %chunks.at monotonic, align 4
+  %turn = mul i32 %count, %me
+  %quotient = udiv i32 %turn, %team
+  %first = and i32 %quotient, 31
+  %c = call i32 @claim(ptr %pool, i32 %first)
   %has = icmp sge i32 %c, 0
   br i1 %has, label %work, label %idle
 work:
@@ -238,7 +245,7 @@ entry:
   {at("step.at", "pool", PoolBlock.STEP)}
   store ptr %step, ptr %step.at
   {at("chunks.at", "pool", PoolBlock.CHUNKS)}
-  store i32 %n, ptr %chunks.at
+  store atomic i32 %n, ptr %chunks.at monotonic, align 4
   {at("done.at", "pool", PoolBlock.DONE)}
   store atomic i32 0, ptr %done.at monotonic, align 4
   %old = load atomic i64, ptr %pool monotonic, align 8
