@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from litejit.types import Array
 
 _DEPTH_TYPES = (F32, F16, I8, U8, I16, I32, I64)
+_EXCHANGED = (0, 1, 3, 2, 4, 5)
 
 
 class _DepthOp(Op):
@@ -46,7 +47,28 @@ class _DepthOp(Op):
         node.require(b >= 1, f"block_size is {b}, expected 1 or more")
         return [y.with_shape(self._shape(x.dims, b, node.require))]
 
+    def reference(self, node: Node, x: Array) -> Array:
+        b = node.options.block_size
+        parts = x.reshape(self._split(x.shape, b)).transpose(_EXCHANGED)
+        return np.reshape(parts, self._shape(x.shape, b, node.check))
+
+    def lower(self, node: Node, steps: Lowering) -> None:
+        x, y = node.input(0), node.output()
+        if not lowers(x, y):
+            return
+        size, split = x.dtype.itemsize, self._split(x.dims, node.options.block_size)
+        turned = tuple(split[k] for k in _EXCHANGED)
+        source, target = row_strides(split, size), row_strides(turned, size)
+        dims = [
+            (m, source[k], t) for m, k, t in zip(turned, _EXCHANGED, target, strict=True)
+        ]
+        copy_box(steps, steps.outputs[0], input_of(steps, 0), dims, size)
+
     def _shape(self, dims: tuple[int, ...], b: int, refuse: Refuse) -> tuple[int, ...]:
+        raise NotImplementedError
+
+    def _split(self, dims: tuple[int, ...], b: int) -> tuple[int, ...]:
+        """The input's shape in six dimensions, of which the third and fourth change places."""
         raise NotImplementedError
 
 
@@ -64,24 +86,9 @@ class DepthToSpace(_DepthOp):
         refuse(c % (b * b) == 0, f"{c} channels are no multiple of block_size squared ({b * b})")
         return n, h * b, w * b, c // (b * b)
 
-    def reference(self, node: Node, x: Array) -> Array:
-        b = node.options.block_size
-        n, h, w, c = x.shape
-        parts = x.reshape(n, h, w, b, b, c // (b * b)).transpose(0, 1, 3, 2, 4, 5)
-        return np.reshape(parts, self._shape(x.shape, b, node.check))
-
-    def lower(self, node: Node, steps: Lowering) -> None:
-        x, y, b = node.input(0), node.output(), node.options.block_size
-        if not lowers(x, y):
-            return
-        (n, h, w, _), c, size = x.dims, y.dims[3], x.dtype.itemsize
-        source = row_strides((n, h, w, b, b, c), size)
-        target = row_strides((n, h, b, w, b, c), size)
-        dims = [
-            (m, source[s], t)
-            for m, s, t in zip((n, h, b, w, b, c), (0, 1, 3, 2, 4, 5), target, strict=True)
-        ]
-        copy_box(steps, steps.outputs[0], input_of(steps, 0), dims, size)
+    def _split(self, dims: tuple[int, ...], b: int) -> tuple[int, ...]:
+        n, h, w, c = dims
+        return n, h, w, b, b, c // (b * b)
 
 
 @builtin("SPACE_TO_DEPTH", versions=range(1, 3))
@@ -99,24 +106,9 @@ class SpaceToDepth(_DepthOp):
         refuse(fits, f"height {h} and width {w} are no multiples of block_size {b}")
         return n, h // b, w // b, c * b * b
 
-    def reference(self, node: Node, x: Array) -> Array:
-        b = node.options.block_size
-        n, h, w, c = x.shape
-        parts = x.reshape(n, h // b, b, w // b, b, c).transpose(0, 1, 3, 2, 4, 5)
-        return np.reshape(parts, self._shape(x.shape, b, node.check))
-
-    def lower(self, node: Node, steps: Lowering) -> None:
-        x, y, b = node.input(0), node.output(), node.options.block_size
-        if not lowers(x, y):
-            return
-        (n, h, w, _), c, size = y.dims, x.dims[3], x.dtype.itemsize
-        source = row_strides((n, h, b, w, b, c), size)
-        target = row_strides((n, h, w, b, b, c), size)
-        dims = [
-            (m, source[s], t)
-            for m, s, t in zip((n, h, w, b, b, c), (0, 1, 3, 2, 4, 5), target, strict=True)
-        ]
-        copy_box(steps, steps.outputs[0], input_of(steps, 0), dims, size)
+    def _split(self, dims: tuple[int, ...], b: int) -> tuple[int, ...]:
+        n, h, w, c = dims
+        return n, h // b, b, w // b, b, c
 
 
 class _BatchOp(Op):
