@@ -19,13 +19,26 @@ MOST_NESTED = 40  # Python's stack must hold the calls of a run
 
 
 class EngineSession(Session):
-    """A Session whose subgraphs are runners, made when they are first called."""
+    """A Session whose subgraphs are runners, made when they are first called.
 
-    def __init__(self, make_runner: Callable[[int, EngineSession], SubgraphRunner]) -> None:
+    `operators` gives those of every subgraph.
+    """
+
+    def __init__(
+        self,
+        make_runner: Callable[[int, EngineSession], SubgraphRunner],
+        operators: Callable[[], Sequence[Sequence[ResolvedOperator]]],
+    ) -> None:
         super().__init__()
-        self._make_runner = make_runner
-        self.check: Callable[[], None] = lambda: None
+        self._make_runner, self._operators = make_runner, operators
+        self._is_checked = False
         self._calls: dict[int, RunnerCall] = {}
+
+    def check(self) -> None:
+        """Refuse subgraphs that call each other wrongly; a file's calls are looked at once."""
+        if not self._is_checked:
+            check_calls(self._operators())
+            self._is_checked = True
 
     def subgraph(self, number: int) -> SubgraphCall:
         """The subgraph of that number; all callers share its memory."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from litejit import settings
 from litejit.codegen.isa import Isa
 from litejit.engine import budget, kept
-from litejit.engine.calls import EngineSession, check_calls
+from litejit.engine.calls import EngineSession
 from litejit.engine.collector import collection_paused, weakly
 from litejit.engine.constants import ConstantStore
 from litejit.engine.declared import declared_type, declared_types
@@ -84,8 +84,7 @@ def make_runners(
             isa=isa, threads=threads, preserve_all=preserve_all, name=name, found=found,
         )  # fmt: skip
 
-    session = EngineSession(make)
-    session.check = lambda: check_calls(operators.all())
+    session = EngineSession(make, operators.all)
     return [make(index, session) for index in range(len(model.subgraphs))]
 
 
