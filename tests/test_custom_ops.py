@@ -6,6 +6,7 @@ import gc
 import shutil
 import subprocess
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -132,15 +133,15 @@ def test_class_makes_an_instance_for_every_use() -> None:
     assert [len(one.calls) for one in made] == [3, 3]
 
 
-def test_operator_runs_in_two_threads() -> None:
-    op, data = Scale(), between_builtins("Scale", OPTIONS, uses=2)
+def assert_right_in_two_threads(make: Callable[[], Any], factor: int) -> None:
+    """Two threads, each with an interpreter of its own, get exp(-factor * x)."""
     wrong: list[Any] = []
 
     def work(k: int) -> None:
-        interpreter = opened(data, Scale=op)
+        interpreter = make()
         for n in range(50):
             x = X + k + n / 100
-            if not np.allclose(run(interpreter, x), np.exp(-9 * x), rtol=1e-5):
+            if not np.allclose(run(interpreter, x), np.exp(-factor * x), rtol=1e-5):
                 wrong.append((k, n))
 
     threads = [threading.Thread(target=work, args=(k,)) for k in range(2)]
@@ -149,6 +150,11 @@ def test_operator_runs_in_two_threads() -> None:
     for thread in threads:
         thread.join()
     assert wrong == []
+
+
+def test_operator_runs_in_two_threads() -> None:
+    op, data = Scale(), between_builtins("Scale", OPTIONS, uses=2)
+    assert_right_in_two_threads(lambda: opened(data, Scale=op), factor=9)
 
 
 def test_options_that_are_no_flexbuffer_come_as_bytes() -> None:
@@ -440,21 +446,7 @@ def test_native_operator_is_freed_once_a_use(library: str) -> None:
 def test_native_operator_runs_in_two_threads(library: str) -> None:
     op = litejit.native.registration(library, "Register_SCALE")
     data = between_builtins("S", b"\x03")
-    wrong: list[Any] = []
-
-    def work(k: int) -> None:
-        interpreter = opened(data, S=op)
-        for n in range(50):
-            x = X + k + n / 100
-            if not np.allclose(run(interpreter, x), np.exp(-3 * x), rtol=1e-5):
-                wrong.append((k, n))
-
-    threads = [threading.Thread(target=work, args=(k,)) for k in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert wrong == []
+    assert_right_in_two_threads(lambda: opened(data, S=op), factor=3)
 
 
 def test_native_operator_reports_in_its_own_words(library: str) -> None:
