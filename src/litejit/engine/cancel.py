@@ -31,7 +31,10 @@ def run_cancellable(runner: SubgraphRunner, is_cancelled: Callable[[], bool]) ->
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
     try:
-        runner.invoke()
+        if runner.ready and runner.has_state:
+            runner.run_or_restore()
+        else:
+            runner.invoke()
     except InvokeError as error:
         if asked.is_set():
             raise InvokeError(CANCELLED) from error

@@ -226,7 +226,7 @@ class NativeProgram:
     `keep` is held as long as the program or its `call` lives: the memory that steps point to.
     """
 
-    __slots__ = ("_memory", "_pool", "call", "status_address")
+    __slots__ = ("_memory", "_pool", "call", "is_short", "status_address")
 
     def __init__(
         self,
@@ -245,7 +245,7 @@ class NativeProgram:
         self.status_address = status.address
         total_ns = sum(step.cost_ns for step in steps)
         loops = any(step.chunks == 0 for step in steps)
-        short = total_ns < SHORT_RUN_NS and not loops
+        self.is_short = short = total_ns < SHORT_RUN_NS and not loops  # never interrupted
         long = total_ns >= SHARED_RUN_NS or loops
         splits = threads > 1 and long and any(step.chunks > 1 for step in steps)
         self._pool = pool(threads) if splits else None

@@ -9,7 +9,7 @@ from typing import TypeAlias
 import numpy as np
 
 from litejit.engine import native
-from litejit.engine.steps import JumpStep, Lowered, NativeStep, PythonStep
+from litejit.engine.steps import JumpStep, Lowered, NativeStep, Place, PythonStep
 from litejit.errors import InvokeError, LitejitError
 from litejit.ops.base import Node
 from litejit.types import Array
@@ -43,6 +43,19 @@ class Program:
         if not isinstance(self._lowered, Lowered):
             self._lowered = self._lowered(self)
         return self._lowered
+
+    @property
+    def cannot_fail(self) -> bool:
+        """Is this one run of kernels that refuse no data and end before anything interrupts them?
+
+        A failure of such a run, that of a second thread, comes before it has changed anything.
+        """
+        (first, *more) = self.segments or (None,)
+        if more or not isinstance(first, NativeCall) or not first.native.is_short:
+            return False
+        steps = (step for step in first.steps if isinstance(step, NativeStep))
+        places = (place for step in steps for place in step.operands if isinstance(place, Place))
+        return all(place.kind != "status" for place in places)
 
     def __str__(self) -> str:
         lines = []

@@ -172,6 +172,7 @@ class SubgraphRunner:
         self.isa, self.threads, self.preserve_all = isa, threads, preserve_all
         self.store = loaded.stores[index]
         self.ready = self.is_whole = False  # is_whole: no shape depends on data
+        self.is_plain = False  # nothing to take back after an error, shapes that never change
         self.run_first: Callable[[], None] = lambda: None
         self._name, self._found = name, found
         self.types = self._declared_types()
@@ -219,7 +220,9 @@ class SubgraphRunner:
         """Prepare the graph for the present shapes and allocate its memory."""
         with collection_paused():
             self.prepare()
-            self.run_first = self.sections[0].program.run
+            program = self.sections[0].program
+            self.run_first = program.run
+            self.is_plain = self.is_whole and (not self.has_state or program.cannot_fail)
 
     def prepare(self) -> None:
         """Infer all shapes, and decide what runs; memory is allocated when it is needed."""
@@ -343,9 +346,15 @@ class SubgraphRunner:
         """Run the graph once."""
         if not self.ready:
             raise InvokeError("Invoke called on model that is not ready.")
-        if not self.has_state:
+        if self.is_plain:
+            self.run_first()
+        elif not self.has_state:
             self._run()
-            return
+        else:
+            self.run_or_restore()
+
+    def run_or_restore(self) -> None:
+        """Run the graph once; a run that does not finish leaves the state as it was."""
         before = self.state.save()
         shared = self.session.snapshot()
         try:

@@ -40,12 +40,10 @@ class Machine:
         self._runner.allocate()
         self._resources = self._resource_values()
         self.reset()
-        self.run: Callable[[], None] = self._run_with_state
-        if not self._stateful:
-            runner = runners[0]
-            plain = runner.is_whole and not runner.has_state
-            # nothing to take back after an error, and shapes that never change
-            self.run = runner.run_first if plain else runner.invoke
+        runner = runners[0]
+        self.run: Callable[[], None] = runner.run_first
+        if not runner.is_plain:
+            self.run = self._run_with_state if self._stateful else runner.invoke
 
     def _called(self, number: int) -> SubgraphRunner:
         """The runner of a subgraph that operators call."""
