@@ -11,6 +11,7 @@ from litejit.engine.constants import aligned_copy
 from litejit.engine.plan import aligned
 from litejit.engine.steps import NativeStep, Place
 from litejit.kernels.base import KernelSpec, Pieces
+from litejit.kernels.copy import plan_whole_copy
 from litejit.ops.base import Node, Operand
 from litejit.types import Array, TensorType
 
@@ -115,15 +116,26 @@ class NodeLowering:
         return self._owner.array(initial if aligned else aligned_copy(initial))
 
     def alias(self, output: int = 0, input: int = 0) -> None:
-        """Share memory where that is safe, else copy in Python."""
+        """Share memory where that is safe, else copy."""
         source, target = self._node.inputs[input], self._node.outputs[output]
-        if source is None or target is None or source.index not in self._owner.home:
+        if source is None or target is None or source.dtype.numpy.hasobject:
+            return
+        if source.shape is None or target.shape is None:
             return
         outside = target.index in self._owner.forever and source.index in self._owner.graph.inputs
-        if outside or source.is_variable or source.dtype.numpy.hasobject:
-            return
-        self._shared[output] = input
+        if source.index in self._owner.home and not outside and not source.is_variable:
+            self._shared[output] = input
+            self.settled = True
+        elif self._owner.isa is not None:
+            self._copy(output, input, source.nbytes)
+
+    def _copy(self, output: int, input: int, nbytes: int) -> None:
         self.settled = True
+        place = self.inputs[input]
+        if nbytes and place is not None:
+            plan = plan_whole_copy(nbytes, self.isa)
+            operands = (place, self.outputs[output], *plan.numbers)
+            self.call(plan.spec, *operands, items=plan.items, cost_ns=plan.cost_ns)
 
     def may_share(self, output: int = 0, input: int = 0) -> None:
         """Run in place where nobody needs the input afterwards."""

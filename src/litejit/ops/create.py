@@ -14,7 +14,8 @@ from litejit.model.options.shape import (
     MatrixSetDiagOptions,
     RangeOptions,
 )
-from litejit.ops.base import Arrays, Node, Op, Types, builtin
+from litejit.ops.base import Arrays, Lowering, Node, Op, Types, builtin
+from litejit.ops.blocks import copy_box, input_of, lowers
 from litejit.ops.indexing import Refuse, made, require_same_quantization, shape_from
 from litejit.types import F32, I8, I16, I32, I64, U8, Array
 
@@ -50,6 +51,12 @@ class Fill(Op):
     def reference(self, node: Node, *inputs: Any) -> Arrays:
         dims, value = inputs
         return np.broadcast_to(value, shape_from(node.check, dims))
+
+    def lower(self, node: Node, steps: Lowering) -> None:
+        y = node.output()
+        if lowers(y):
+            size = y.dtype.itemsize
+            copy_box(steps, steps.outputs[0], input_of(steps, 1), [(y.size, 0, size)], size)
 
 
 def range_size(refuse: Refuse, start: Any, limit: Any, delta: Any) -> int:
@@ -104,14 +111,17 @@ class Range(Op):
 
 @builtin("ZEROS_LIKE")
 class ZerosLike(Op):
-    """y = zeros of x's shape: f32 | i32 | i64. Source: LiteRT tflite/kernels/zeros_like.cc."""
+    """y = zeros of x's shape, known before the run: f32 | i32 | i64.
+
+    Source: LiteRT tflite/kernels/zeros_like.cc.
+    """
 
     options = ZerosLikeOptions
 
     def infer(self, node: Node) -> Types:
         x = node.input(0)
         node.require_dtype(x, (F32, I32, I64), "input")
-        return [made(node, x.dims, x.dtype)]
+        return [made(node, x.dims, x.dtype).with_value(np.zeros(x.dims, x.dtype.numpy))]
 
     def reference(self, node: Node, *inputs: Any) -> Arrays:
         return np.zeros(inputs[0].shape, inputs[0].dtype)
