@@ -12,7 +12,9 @@ from litejit.codegen.lang import (
     Pointer,
     Ptr,
     Value,
+    f32,
     f64,
+    i8,
     i16,
     i32,
     i64,
@@ -20,6 +22,7 @@ from litejit.codegen.lang import (
     u64,
 )
 from litejit.kernels.base import KernelSpec
+from litejit.kernels.rnn_int8 import copy_bytes
 
 _LOW32 = 0xFFFFFFFF
 
@@ -259,4 +262,82 @@ class DivideSpec(KernelSpec):
         with fn.loop(fn.end, start=fn.begin) as i:
             quotient = (x[i].to(f64) / divisor.to(f64)).to(i64)
             y[i] = fn.minimum(fn.maximum(quotient, low), high).to(i32)
+        return fn.ir()
+
+
+class FramesSpec(KernelSpec):
+    """Rows of int16 cut into overlapping frames, with samples kept from run to run.
+
+    `litejit.micro.ops_stream.Cut` says what the numbers mean. Arguments: x, y, full (a byte:
+    whether all frames are), memory (the count, 64 bytes on the rows), scratch (all that is known
+    of a row), rows, added, frames, append, size, drop, capacity. One item.
+    """
+
+    def emit(self, name: str, isa: Isa) -> str:
+        """Row by row: put together what is known, copy frames out, keep the rest."""
+        numbers = ("rows", "added", "frames", "append", "size", "drop", "capacity")
+        fn = Function(
+            name, isa, x=Ptr(i16), y=Ptr(i16), full=Ptr(i8), memory=Ptr(i64), joined=Ptr(i16),
+            **dict.fromkeys(numbers, i64),
+        )  # fmt: skip
+        x, y, full, memory, joined, rows, added, frames, append, size, drop, capacity = fn.args
+        copies = fn.maximum(-memory[0], 0)
+        kept = (copies > 0).choose(copies * added, memory[0])
+        late = (size - kept + append - 1) / append - 1
+        empty = fn.minimum(fn.maximum(late, 0), frames)
+        made = frames - empty
+        rest = kept + added - made * drop
+
+        def copy(source: Pointer, target: Pointer, count: Value) -> None:
+            copy_bytes(fn, source.cast(i8), target.cast(i8), count * 2)
+
+        with fn.loop(rows) as row:
+            own, new = memory.cast(i16) + 32 + row * capacity, x + row * added
+            out = y + row * frames * size
+            with fn.loop(copies) as k:
+                copy(new, own + k * added, added)
+            copy(own, joined, kept)
+            copy(new, joined + kept, added)
+            with fn.loop(empty * size) as i:
+                out[i] = 0
+            with fn.loop(made) as k:
+                copy(joined + k * drop, out + (empty + k) * size, size)
+            copy(joined + made * drop, own, rest)
+        memory[0] = rest
+        full[0] = empty.equals(0).to(i8)
+        return fn.ir()
+
+
+class OverlapAddSpec(KernelSpec):
+    """Frames added up `step` apart; int16 saturates.
+
+    Arguments: x, y, rest (what the frames before left), frames, size, step. Items: rows.
+    """
+
+    is_float: bool
+
+    def emit(self, name: str, isa: Isa) -> str:
+        """What lies before the step goes out, what lies behind it moves to the front."""
+        element = f32 if self.is_float else i16
+        lanes = isa.lanes(element)
+        fn = Function(
+            name, isa, x=Ptr(element), y=Ptr(element), rest=Ptr(element), frames=i64, size=i64,
+            step=i64,
+        )  # fmt: skip
+        x, y, rest, frames, size, step = fn.args
+        with fn.loop(fn.end, start=fn.begin) as row, fn.loop(frames) as k:
+            frame, own = x + (row * frames + k) * size, rest + row * size
+            ways = (
+                (fn.const(0, i64), step, y + (row * frames + k) * step),
+                (step, size, own + (-step)),
+            )
+            for start, stop, target in ways:
+                with fn.loop(stop, start=start, step=lanes) as i:
+                    a, b = frame.load(i, lanes=lanes), own.load(i, lanes=lanes)
+                    total = a + b if self.is_float else fn.call(
+                        f"llvm.sadd.sat.{a.type.suffix}", a.type, a, b
+                    )
+                    target.store(i, total, mask=fn.first(stop - i, lanes))
+            with fn.loop(size, start=size - step) as i:
+                own[i] = 0
         return fn.ir()

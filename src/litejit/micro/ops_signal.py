@@ -13,7 +13,7 @@ import numpy as np
 from litejit.micro import kiss_fft, signal_lowering
 from litejit.micro.file_bytes import bytes_from
 from litejit.micro.signal_lowering import GAINS
-from litejit.micro.signal_op import CustomOp, Settings, StatefulOp, rows_of
+from litejit.micro.signal_op import CustomOp, StatefulOp, rows_of
 from litejit.ops.base import Arrays, Lowering, Node
 from litejit.types import F32, I16, I32, U32, U64, Array
 
@@ -294,27 +294,12 @@ class SpectralSubtraction(StatefulOp):
         return np.maximum(rest, floor).astype(np.uint32), noise.astype(np.uint32)
 
     def state(self, node: Node) -> Array:
-        """The estimate, which a kernel may share: it is changed in place."""
-        if node.options.state is None:
-            node.options.state = _aligned_zeros(node.input(0).size)
-        found: Array = node.options.state
-        return found
-
-    def reset(self, settings: Settings) -> None:
-        """No noise."""
-        if settings.state is not None:
-            settings.state[...] = 0
+        """The estimate."""
+        return self.memory(node.options, 8 * node.input(0).size).view(_U64)
 
     def lower(self, node: Node, steps: Lowering) -> None:
         """A compiled kernel."""
         signal_lowering.subtraction(node, steps, self.state(node))
-
-
-def _aligned_zeros(count: int) -> Array:
-    """uint64 zeros that begin at a multiple of 64 bytes."""
-    raw = np.zeros(8 * count + 128, np.uint8)
-    start = -int(raw.__array_interface__["data"][0]) % 64
-    return raw[start : start + 8 * count].view(_U64)
 
 
 def _alternating(count: int, even: int, odd: int) -> Array:

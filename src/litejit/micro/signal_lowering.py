@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from litejit.kernels import fourier, signal
@@ -9,6 +11,9 @@ from litejit.micro import kiss_fft
 from litejit.micro.file_bytes import bytes_from
 from litejit.ops.base import Lowering, Node, Operand
 from litejit.types import Array
+
+if TYPE_CHECKING:
+    from litejit.micro.ops_stream import Cut
 
 _NS = 2.0  # about what a scalar step takes
 GAINS = 4 * 32 - 6 + 3  # entries of a table of gains for all of uint32
@@ -139,3 +144,31 @@ def transform(node: Node, steps: Lowering, made: kiss_fft.RealTransform, *, inve
         steps.scratch(stride), stride, x.dims[-1], items=rows,
         cost_ns=rows * made.half * (len(radices) + 2) * 4.0,
     )  # fmt: skip
+
+
+def frames(node: Node, steps: Lowering, cut: Cut, memory: Array) -> None:
+    """Rows of x into frames; `memory` is kept between runs."""
+    if not cut.rows * cut.added:
+        return
+    most = 2 * (cut.capacity + cut.added)
+    joined = steps.temporary(most)
+    x, outputs = steps.inputs[0], steps.outputs
+    assert x is not None
+    steps.call(
+        signal.FramesSpec(), x, outputs[0], outputs[1] if len(outputs) > 1 else joined,
+        steps.persistent(memory), joined, cut.rows, cut.added, cut.frames, cut.append, cut.size,
+        cut.drop, cut.capacity, items=1,
+        cost_ns=20 + cut.rows * (2 * most + 2 * cut.frames * cut.size) * 0.05,
+    )  # fmt: skip
+
+
+def overlap_add(node: Node, steps: Lowering, rest: Array) -> None:
+    """Rows of frames; `rest` is kept between runs."""
+    x = node.input(0)
+    frames, size = x.dims[-2:]
+    spec = signal.OverlapAddSpec(x.dtype.numpy.kind == "f")
+    if x.size:
+        steps.call(
+            spec, *_operands(steps), steps.persistent(rest), frames, size,
+            node.options.number("frame_step"), items=len(rest), cost_ns=20 + x.size * 0.2,
+        )  # fmt: skip

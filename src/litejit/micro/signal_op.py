@@ -96,13 +96,28 @@ class CustomOp(Op):
 
 
 class StatefulOp(CustomOp):
-    """A custom operator that remembers something between runs; `Settings.state` None is fresh."""
+    """A custom operator that remembers something between runs."""
 
     is_pure = False
 
+    def memory(self, settings: Settings, nbytes: int) -> Array:
+        """The bytes that are remembered, which a kernel may share: they are changed in place."""
+        if settings.state is None:
+            raw = np.zeros(nbytes + 192, np.uint8)  # kernels may read up to 64 bytes too much
+            start = -int(raw.__array_interface__["data"][0]) % 64
+            settings.state = raw[start : start + nbytes]
+            self.begin(settings, settings.state)
+        found: Array = settings.state
+        return found
+
+    def begin(self, settings: Settings, memory: Array) -> None:
+        """Write what is remembered before the first run."""
+        memory[...] = 0
+
     def reset(self, settings: Settings) -> None:
         """Forget everything."""
-        settings.state = None
+        if settings.state is not None:
+            self.begin(settings, settings.state)
 
 
 def rows_of(x: Array) -> Array:
