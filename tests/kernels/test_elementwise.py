@@ -9,6 +9,7 @@ import pytest
 from tests.kernels.harness import HOST_ISAS, run
 
 from litejit.codegen.isa import ISAS, Isa
+from litejit.codegen.lang import f32
 from litejit.kernels import elementwise as kernels
 from litejit.kernels import requantize
 from litejit.kernels.arithmetic_int8 import HALF, Line8Spec, Prelu8Spec, Product8Spec, Sum8Spec
@@ -109,17 +110,18 @@ def test_functions_of_one_operand_are_near_numpy_in_every_lane(function: str, is
 @pytest.mark.parametrize(
     "shapes",
     [((7, 5, 33), (33,)), ((4, 1, 20), (1, 3, 20)), ((6, 1), (1, 19)), ((2, 3, 1, 5), (3, 4, 1)),
-     ((9, 17), ()), ((1, 1), (3, 70))],
+     ((9, 17), ()), ((1, 1), (3, 70)), ((50, 3), (3,)), ((3,), (5, 37, 3)), ((67, 2), (67, 1)),
+     ((4, 9, 1), (4, 9, 24)), ((31, 5), (31, 1)), ((7, 1, 3), (1, 6, 3)), ((1, 12), (11, 1))],
     ids=str,
 )  # fmt: skip
 def test_broadcasts_equal_numpy_wherever_rows_are_cut(shapes: Any, isa: Isa) -> None:
     a, b = (np.arange(np.prod(s), dtype=np.float32).reshape(s) + 1 for s in map(tuple, shapes))
     expected = a - 2 * b
-    plan = walk(expected.shape, [a.shape, b.shape])
+    plan = walk(expected.shape, [a.shape, b.shape]).flattened(isa.lanes(f32))
     moves = tuple(strides[-1] for strides in plan.strides)
     spec = kernels.ElementwiseSpec(len(plan.outer), moves, "sub", (F32, F32), F32, 0)
     numbers = [plan.inner, *plan.outer, *(s for row in plan.strides for s in row[:-1])]
-    items = plan.rows if plan.outer else plan.inner
+    items = -(-expected.size // (plan.inner if plan.outer else spec.block(isa)))
     y = run(
         spec, a, np.asarray(2 * b), np.zeros_like(expected), *numbers, items=items, isa=isa,
         cuts=(items // 3, items // 2),

@@ -36,6 +36,14 @@ def test_dimensions_that_all_operands_cross_alike_are_merged() -> None:
     assert (plan.outer, plan.inner, plan.strides) == ((20,), 6, ((6, 1), (0, 1)))
 
 
+def test_short_runs_become_one_that_operands_cross_in_their_own_ways() -> None:
+    plan = walk((6, 40, 3), [(6, 40, 3), (3,), (6, 40, 1), (6, 1, 1)]).flattened(16)
+    assert (plan.outer, plan.inner) == ((6,), 120)
+    assert plan.strides == ((120, 1), (0, 3), (40, -3), (1, 0))
+    long = walk((40, 99), [(40, 99), (99,)])
+    assert long.flattened(16) == long
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_walking_visits_what_numpy_broadcasts(seed: int) -> None:
     rng = np.random.default_rng(seed)

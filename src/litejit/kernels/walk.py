@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from math import lcm
 from typing import Any
 
 from litejit.codegen.isa import Isa
@@ -41,10 +43,12 @@ def type_of(dtype: DType) -> Type:
 class WalkSpec(KernelSpec):
     """y[i] = body(x0[i], x1[i], ...) over a broadcast of `rank` outer loops and one inner run.
 
-    `moves[k]` says whether operand k advances within the run (1) or stays (0). Arguments: the
-    operands, y, what `extras` declares, then the run's length, the outer sizes and, operand by
-    operand, the outer strides in elements. An item is an element where `rank` is 0, else a run.
-    Loads may pass the end of an operand by less than one vector of at most 64 bytes.
+    `moves[k]` says how operand k goes along the run: with it (1), not at all (0), over and over
+    through its first p elements (p > 1), or one element further every p places (-p); p is one
+    number for all. Arguments: the operands, y, what `extras` declares, then the run's length, the
+    outer sizes and, operand by operand, the outer strides in elements. An item is a run, or where
+    `rank` is 0 a `block` of it. Loads may pass the end of an operand by less than one vector of
+    at most 64 bytes.
     """
 
     rank: int
@@ -62,6 +66,15 @@ class WalkSpec(KernelSpec):
         """Elements at a time: as many as the widest type has in one register."""
         widest = max((*self.operands(), self.result()), key=lambda type: type.bits)
         return isa.lanes(widest)
+
+    @property
+    def period(self) -> int:
+        """After how many elements short operands repeat or advance; 1 where there are none."""
+        return max(1, *(abs(move) for move in self.moves))
+
+    def block(self, isa: Isa) -> int:
+        """Elements of an item where `rank` is 0: one, or whole periods that are whole vectors."""
+        return lcm(self.lanes(isa), self.period) if self.period > 1 else 1
 
     def extras(self) -> dict[str, Type | Ptr]:
         """Arguments besides the operands."""
@@ -87,7 +100,9 @@ class WalkSpec(KernelSpec):
         made = self.prepare(fn, isa, [values[key] for key in extras])
         inputs = [values[f"x{k}"] for k in range(len(types))]
         if self.rank == 0:
-            self._run(fn, isa, inputs, values["y"], fn.begin, fn.end, made)
+            block = self.block(isa)
+            end = fn.end if block == 1 else fn.minimum(fn.end * block, values["run"])
+            self._run(fn, isa, inputs, values["y"], fn.begin * block, end, made)
             return fn.ir()
         sizes = [values[f"size{d}"] for d in range(self.rank)]
         with fn.loop(fn.end, start=fn.begin) as row:
@@ -107,23 +122,52 @@ class WalkSpec(KernelSpec):
         begin: Value, end: Value, made: list[Any],
     ) -> None:  # fmt: skip
         lanes = self.lanes(isa)
-        still = {
-            k: pointer.load().splat(lanes)
-            for k, pointer in enumerate(inputs) if not self.moves[k]
-        }  # fmt: skip
+        loaders = [
+            _loader(pointer, move, lanes) for pointer, move in zip(inputs, self.moves, strict=True)
+        ]
 
-        def evaluate(i: Value) -> Value:
-            loaded = [
-                still[k] if k in still else pointer.load(i, lanes=lanes)
-                for k, pointer in enumerate(inputs)
-            ]
-            return self.body(fn, isa, loaded, made)
+        def evaluate(i: Value, j: int) -> Value:
+            return self.body(fn, isa, [load(i, j) for load in loaders], made)
 
-        whole = begin + (end - begin) / lanes * lanes
-        with fn.loop(whole, start=begin, step=lanes) as i:
-            y.store(i, evaluate(i))
-        with fn.when(whole < end):
-            y.store(whole, evaluate(whole), mask=fn.first(end - whole, lanes))
+        step = lcm(lanes, self.period)
+        whole = begin + (end - begin) / step * step
+        with fn.loop(whole, start=begin, step=step) as i:
+            for j in range(step // lanes):
+                y.store(i + j * lanes, evaluate(i, j))
+        for j in range(step // lanes):
+            at = whole + j * lanes
+            with fn.when(at < end):
+                y.store(at, evaluate(whole, j), mask=fn.first(end - at, lanes))
+
+
+def _loader(pointer: Pointer, move: int, lanes: int) -> Callable[[Value, int], Value]:
+    """(i, j) -> vector j behind place i of the run, a multiple of lanes and of the period."""
+    if move == 0:
+        still = pointer.load().splat(lanes)
+        return lambda i, j: still
+    if move == 1:
+        return lambda i, j: pointer.load(i + j * lanes, lanes=lanes)
+    if move < 0:
+        return lambda i, j: _repeated(pointer + i / -move, j * lanes, -move, lanes)
+    count = lcm(lanes, move) // lanes
+    whole = [_cyclic(pointer, j * lanes % move, move, lanes) for j in range(count)]
+    return lambda i, j: whole[j]
+
+
+def _repeated(pointer: Pointer, start: int, times: int, lanes: int) -> Value:
+    """Places start, start + 1, ... of elements that come `times` times each."""
+    first = start // times
+    places = [(start + lane) // times - first for lane in range(lanes)]
+    return pointer.load(first, lanes=lanes).shuffle(places)
+
+
+def _cyclic(pointer: Pointer, start: int, period: int, lanes: int) -> Value:
+    """Elements start, start + 1, ... modulo the period."""
+    places = [(start + lane) % period for lane in range(lanes)]
+    if period <= lanes:
+        return pointer.load(lanes=lanes).shuffle(places)
+    places = [p - start if p >= start else lanes + p for p in places]
+    return pointer.load(start, lanes=lanes).shuffle(places, pointer.load(lanes=lanes))
 
 
 def _places(fn: Function, row: Value, sizes: list[Value]) -> list[Value]:

@@ -9,6 +9,7 @@ from litejit.ops.base import Node
 from litejit.record import Record
 
 MAX_RANK = 8  # LiteRT's loops end here
+_MOST_VECTORS = 8  # that hold a short operand, over and over, in registers
 
 Shape = tuple[int, ...]
 
@@ -46,6 +47,20 @@ class Walk(Record):
     def rows(self) -> int:
         """How many runs there are."""
         return math.prod(self.outer)
+
+    def flattened(self, lanes: int) -> Walk:
+        """Short runs of vectors of `lanes`, one after the other, as one; else the same.
+
+        An operand that stays while others cross the old run then steps by -run, one that crosses
+        it anew each time by run: what `litejit.kernels.walk.WalkSpec` calls its moves.
+        """
+        run = self.inner
+        vectors = math.lcm(run, lanes) // lanes
+        if not self.outer or run > 4 * lanes or vectors > _MOST_VECTORS:
+            return self
+        move = {(True, True): 1, (True, False): -run, (False, True): run, (False, False): 0}
+        strides = tuple((*own[:-2], move[own[-2] != 0, own[-1] != 0]) for own in self.strides)
+        return Walk(self.outer[:-1], self.outer[-1] * run, strides)
 
 
 def walk(result: Shape, shapes: Sequence[Shape]) -> Walk:

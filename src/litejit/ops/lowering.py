@@ -35,29 +35,30 @@ _COST_NS = {
 
 def _call(
     node: Node, steps: Lowering, make: Callable[[int, tuple[int, ...]], WalkSpec],
-    extras: Sequence[Operand | int | float] = (), *, cost_ns: float = 0.1,
+    extras: Sequence[Operand | int | float] = (), *, cost_ns: float = 0.06,
 ) -> None:  # fmt: skip
     """Walk the node's operands; nothing for empty outputs and more than five outer loops."""
     y = node.output(0)
     shapes = [node.input(position).dims for position in range(len(node.inputs))]
     if y.size == 0:
         return
-    plan = walk(y.dims, shapes)
+    lanes = make(0, (0,) * len(shapes)).lanes(steps.isa)
+    plan = walk(y.dims, shapes).flattened(lanes)
     if len(plan.outer) > MAX_OUTER:
         return
     rank = len(plan.outer)
-    moves = tuple(strides[-1] for strides in plan.strides)
+    spec = make(rank, tuple(strides[-1] for strides in plan.strides))
     numbers = [plan.inner, *plan.outer]
     numbers += [stride for strides in plan.strides for stride in strides[:-1]]
     for position, tensor in enumerate(node.inputs):
         if tensor is not None and tensor.dims == y.dims and tensor.nbytes == y.nbytes:
             steps.may_share(0, position)
             break
-    items = plan.rows if rank else plan.inner
-    cost = y.size * cost_ns + (5.0 * items if rank else 0.0)
-    grain = max(1, GRAIN // plan.inner) if rank else GRAIN
+    size = plan.inner if rank else spec.block(steps.isa)
+    items = -(-y.size // size)
+    cost = y.size * cost_ns + (3.0 * items if rank else 0.0)
+    grain = max(1, GRAIN // size)
     operands = [operand for operand in steps.inputs if operand is not None]
-    spec = make(rank, moves)
     steps.call(
         spec, *operands, steps.outputs[0], *extras, *numbers, items=items, cost_ns=cost, grain=grain
     )
@@ -79,7 +80,7 @@ def unary(node: Node, steps: Lowering, kernel: str, parameters: tuple[float, ...
             lambda rank, moves: kernels.ElementwiseSpec(
                 rank, moves, name, (F32,), F32, len(parameters)
             ),
-            parameters, cost_ns=_COST_NS.get(name, 0.1),
+            parameters, cost_ns=_COST_NS.get(name, 0.06),
         )  # fmt: skip
 
 
@@ -123,7 +124,7 @@ def binary(node: Node, steps: Lowering, kernel: str) -> None:
         lambda rank, moves: kernels.ElementwiseSpec(
             rank, moves, kernel, (a.dtype, a.dtype), y.dtype, len(parameters)
         ),
-        parameters, cost_ns=_COST_NS.get(kernel, 0.1) * a.dtype.itemsize / 4,
+        parameters, cost_ns=_COST_NS.get(kernel, 0.06) * a.dtype.itemsize / 4,
     )  # fmt: skip
 
 
