@@ -32,6 +32,8 @@ class Compiled(Immediate):
     def scratch(self, nbytes):
         return Memory(self._fenced(np.zeros((nbytes + 63) // 64 * 64, np.uint8)))
 
+    temporary = scratch
+
     def may_share(self, output=0, input=0):
         self.shares += 1
 

@@ -12,7 +12,7 @@ from litejit.model.options.index import (
     CumsumOptions,
     ReducerOptions,
 )
-from litejit.ops.reduce import as_one_axis
+from litejit.ops.reduce_lowering import as_one_axis
 from litejit.types import BOOL, F16, F32, I8, I16, I32, I64, U8
 
 KEEP, DROP = ReducerOptions(keep_dims=True), ReducerOptions()
@@ -45,7 +45,7 @@ def quantized(shape, dtype, scale=0.05, zero_point=None, seed=0):
         ((2, 3, 4, 5), (0, 1, 2, 3), (1, 120, 1)),
         ((2, 3, 1, 5), (1, 3), (2, 15, 1)),
         ((2, 3, 4, 5), (1, 3), None),
-        ((2, 1, 4), (1,), (8, 1, 1)),
+        ((2, 1, 4), (1,), (1, 1, 8)),
         ((), (), (1, 1, 1)),
     ],
 )

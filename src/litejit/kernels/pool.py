@@ -10,8 +10,22 @@ from __future__ import annotations
 
 from typing import Any
 
+from litejit.codegen import math as functions
 from litejit.codegen.isa import Isa
-from litejit.codegen.lang import Function, Pointer, Ptr, Type, Value, f32, i8, i16, i32, i64, u8
+from litejit.codegen.lang import (
+    Function,
+    Pointer,
+    Ptr,
+    Type,
+    Value,
+    f32,
+    f64,
+    i8,
+    i16,
+    i32,
+    i64,
+    u8,
+)
 from litejit.kernels.base import KernelSpec
 
 _TYPES = {"FLOAT32": f32, "INT8": i8, "UINT8": u8, "INT16": i16}
@@ -20,7 +34,9 @@ FLOAT_MIN = -3.4028234663852886e38
 
 
 class PoolSpec(KernelSpec):
-    """`what`: "mean" or "max". `dtype`: FLOAT32, INT8, UINT8 or INT16, of x and y.
+    """`what`: "mean", "max", or "l2" (root of the mean of squares) of FLOAT32.
+
+    `dtype`: FLOAT32, INT8, UINT8 or INT16, of x and y.
 
     Work items: rows of the output, batch * out_h. Arguments: x, y, scratch row, its bytes,
     in_h, in_w, channels, out_h, out_w, filter_h, filter_w, stride_h, stride_w, top, left, and
@@ -64,7 +80,7 @@ class PoolSpec(KernelSpec):
 def _wide(spec: PoolSpec) -> Type:
     """The type that is combined: sums of integers need 32 bits."""
     element = _TYPES[spec.dtype]
-    return i32 if spec.what == "mean" and not element.is_float else element
+    return i32 if spec.what != "max" and not element.is_float else element
 
 
 def row_lanes(spec: PoolSpec, isa: Isa) -> int:
@@ -79,7 +95,7 @@ def _clipped(fn: Function, first: Value, count: Value, size: Value) -> tuple[Val
 def _start(spec: PoolSpec, fn: Function, lanes: int) -> Value:
     """What combining starts from."""
     wide = _wide(spec)
-    if spec.what == "mean":
+    if spec.what != "max":
         return fn.const(0.0 if wide.is_float else 0, wide * lanes)
     if wide.is_float:
         return fn.const(FLOAT_MIN, wide * lanes)
@@ -87,7 +103,7 @@ def _start(spec: PoolSpec, fn: Function, lanes: int) -> Value:
 
 
 def _combined(spec: PoolSpec, fn: Function, acc: Value, value: Value) -> Value:
-    if spec.what == "mean":
+    if spec.what != "max":
         return acc + value
     if acc.type.is_float:  # one instruction on x86; a NaN is left out
         return (value > acc).choose(value, acc)
@@ -106,6 +122,7 @@ def _combine_down(
             line = source + (r * length + f)
             for k in range(count):
                 value = line.load(k * lanes, lanes=lanes).to(wide)
+                value = value * value if spec.what == "l2" else value
                 acc[k] = _combined(spec, fn, acc[k], value)
         for k in range(count):
             row.store(f + k * lanes, acc[k])
@@ -147,7 +164,7 @@ class _Finish:
     def __init__(self, spec: PoolSpec, fn: Function, count: Value, low: Value, high: Value) -> None:
         self.spec, self.fn, self.low, self.high = spec, fn, low, high
         self.element = _TYPES[spec.dtype]
-        if spec.what == "mean":
+        if spec.what != "max":
             self.count = count.to(i32)
             self.float_count = count.to(f32)
             self.per = fn.const(1.0, f32) / self.float_count
@@ -155,10 +172,12 @@ class _Finish:
     def __call__(self, acc: Value) -> Value:
         fn, lanes = self.fn, acc.type.lanes
         if self.element.is_float:
-            if self.spec.what == "mean" and fn.isa.in_order:
+            if self.spec.what != "max" and fn.isa.in_order:
                 acc = acc / self.float_count.splat(lanes)
-            elif self.spec.what == "mean":
+            elif self.spec.what != "max":
                 acc = acc * self.per.splat(lanes)
+            if self.spec.what == "l2":
+                acc = fn.sqrt(acc)
             low, high = self.low.splat(lanes), self.high.splat(lanes)
             acc = (acc < low).choose(low, acc)  # NaN stays
             return (acc > high).choose(high, acc)
@@ -177,3 +196,36 @@ class _Finish:
         rest = total - guess * count
         guess = guess + (rest >= count).to(i32) - (rest < 0).to(i32)
         return (acc < 0).choose(-guess, guess)
+
+
+class NeighboursF32(KernelSpec):
+    """y[c] = x[c] * (bias + alpha * sum of x[k]**2 for |k - c| <= radius) ** power, rows of n.
+
+    Arguments: x, y, n, radius (below n), alpha, bias, power. A work item is a row. Sums and the
+    base are float64: the base may be the small rest of large numbers.
+    """
+
+    def emit(self, name: str, isa: Isa) -> str:
+        """IR text of the kernel."""
+        fn = Function(name, isa, x=Ptr(f32), y=Ptr(f32), n=i64, radius=i64, alpha=f32, bias=f32,
+                      power=f32)  # fmt: skip
+        x, y, n, radius, alpha, bias, power = fn.args
+        lanes = isa.lanes(f64)
+        ramp = fn.vector(i64, range(lanes))
+        alpha, bias = (number.to(f64).splat(lanes) for number in (alpha, bias))
+        with fn.loop(fn.end, start=fn.begin) as row:
+            source = x + row * n
+            with fn.loop(n, step=lanes) as c:
+                total = [fn.const(0.0, f64 * lanes)]
+                # what lies in the row for at least one of the lanes
+                first, stop = fn.maximum(0 - radius, 1 - lanes - c), fn.minimum(radius + 1, n - c)
+                with fn.loop(stop, start=first, carry=total) as offset:
+                    places = (c + offset).splat(lanes) + ramp
+                    inside = (places >= 0) & (places < n.splat(lanes))
+                    near = source.load(c + offset, lanes=lanes, mask=inside)
+                    total[0] = total[0] + (near * near).to(f64)
+                base = (bias + alpha * total[0]).to(f32)
+                own = source.load(c, lanes=lanes)
+                result = own * functions.power(base, power.splat(lanes))
+                (y + row * n).store(c, result, mask=fn.first(n - c, lanes))
+        return fn.ir()

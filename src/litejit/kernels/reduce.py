@@ -3,7 +3,8 @@
 x is [outer, n, inner] in memory and n is folded. With inner == 1 a row lies in memory in one
 piece (RowsSpec); otherwise vectors of neighbours are folded side by side (AcrossSpec). Floats
 are added in blocks of 64 with several accumulators, always in the same order, so that the error
-does not grow with n and no cut between work items changes a result.
+does not grow with n and no cut between work items changes a result. Products are made across
+alone: there every one is made in the order of the elements.
 """
 
 from __future__ import annotations
@@ -20,37 +21,53 @@ from litejit.types import DType
 if TYPE_CHECKING:
     from litejit.codegen.isa import Isa
 
-TYPES = {"FLOAT32": f32, "INT32": i32, "INT16": i16, "INT8": i8, "UINT8": u8}
+TYPES = {
+    **{"FLOAT32": f32, "INT64": i64, "INT32": i32, "INT16": i16, "INT8": i8},
+    **{"UINT8": u8, "BOOL": u8},
+}
 BLOCK = 64  # float additions in a row before a partial sum is put aside
+FLOAT, PRODUCT = "float", "product"  # forms that kernels/requantize does not have
+_HALF = 0.49999997  # the float below 0.5: x.5 still reaches the next integer, nothing else does
+_FAR = float(1 << 20)  # beyond the sums and zero points of narrow results
 Fold = Callable[[Value, Value], Value]
 
 
-def widest(element: Type) -> Type:
-    """What an element is folded as."""
-    return f32 if element.is_float else i32
+def widest(element: Type, word: str = "") -> Type:
+    """What an element is folded as; the means of int32 need 64 bits."""
+    if element.is_float:
+        return f32
+    return i64 if element.bits == 64 or (word == "mean" and element.bits == 32) else i32
 
 
 def folder(fn: Function, word: str) -> Fold:
-    """The function of "sum", "mean", "max" or "min"; a NaN gives way to numbers in the last two."""
+    """The function of a word; a NaN gives way to numbers in "max" and "min"."""
     if word in ("sum", "mean"):
         return lambda a, b: a + b
+    if word == "prod":
+        return lambda a, b: a * b
     return fn.maximum if word == "max" else fn.minimum
 
 
 def neutral(word: str, element: Type) -> float | int:
     """A lane that changes nothing."""
-    if word in ("sum", "mean"):
-        return 0.0 if element.is_float else 0
-    end = math.inf if element.is_float else 2**31 - 1
-    return end if word == "min" else (-end if element.is_float else -(2**31))
+    if word in ("sum", "mean", "prod"):
+        one = int(word == "prod")
+        return float(one) if element.is_float else one
+    if element.is_float:
+        return math.inf if word == "min" else -math.inf
+    half = 1 << (widest(element).bits - 1)
+    return half - 1 if word == "min" else -half
 
 
 class _FoldSpec(KernelSpec):
-    """`word` is "sum", "mean", "max" or "min"; `form` rescales the sums of 8-bit means.
+    """`word` is "sum", "mean", "max", "min" or "prod"; `form` rescales quantized results.
 
     Arguments: x, y, n, inner, blocks, start, scale, constants. `start` is what folds begin
-    from (an i32, or the bits of an f32); "mean" of floats divides by `scale`; `constants`
-    is a block of kernels/requantize.
+    from (an integer, or the bits of an f32); "mean" of floats divides by `scale`, of integers by
+    n, toward zero. Forms: those of kernels/requantize, whose block is at `constants`; FLOAT: the
+    sum * scale + bias in f32, rounded half away from zero, `constants` being f32 bias, zero point
+    and limits; PRODUCT: the product of x - zero, times m / 2^shift after every factor (the first
+    and the last in one), `constants` being int64 zero, m, shift, zero point of y and limits.
     """
 
     dtype: DType
@@ -63,24 +80,69 @@ class _FoldSpec(KernelSpec):
         return Function(name, isa, x=Ptr(element), y=Ptr(element), n=i64, inner=i64, blocks=i64,
                         start=i64, scale=f32, constants=Ptr(i8))  # fmt: skip
 
+    def wide(self) -> Type:
+        """What elements are folded as."""
+        return i64 if self.form == PRODUCT else widest(TYPES[self.dtype.name], self.word)
+
     def lanes(self, isa: Isa) -> int:
         """Elements of a vector while it is folded."""
-        return isa.lanes(i32)
+        return isa.lanes(self.wide())
 
     def begin(self, start: Value, lanes: int) -> Value:
         """The vector that folds begin from."""
-        narrow = start.to(i32)
-        wide = widest(TYPES[self.dtype.name])
-        return (narrow.bitcast(f32) if wide.is_float else narrow).splat(lanes)
+        wide = self.wide()
+        first = start.to(i32).bitcast(f32) if wide.is_float else start.to(wide)
+        return first.splat(lanes)
 
-    def finish(self, isa: Isa, total: Value, scale: Value, constants: list[Value]) -> Value:
-        """What is stored, of the type of x."""
+    def load(self, fn: Function, constants: Pointer) -> list[Value]:
+        """The constants of the form."""
+        if self.form in (FLOAT, PRODUCT):
+            kind, count = (f32, 4) if self.form == FLOAT else (i64, 6)
+            return [constants.cast(kind)[j] for j in range(count)]
+        return requantize.load(self.form, constants, self.lanes(fn.isa)) if self.form else []
+
+    def value(self, loaded: Value, numbers: list[Value]) -> Value:
+        """An element as it is folded."""
+        value = loaded.to(self.wide())
+        return value - numbers[0].splat(value.type.lanes) if self.form == PRODUCT else value
+
+    def fold(self, fn: Function, numbers: list[Value]) -> Fold:
+        """How an element is taken in."""
+        if self.form != PRODUCT:
+            return folder(fn, self.word)
+        return lambda a, b: _scaled(a * b, numbers)
+
+    def finish(
+        self, isa: Isa, total: Value, divisor: tuple[Value, Value], numbers: list[Value]
+    ) -> Value:
+        """What is stored, of the type of x; `divisor`: scale and n."""
+        element, lanes, fn = TYPES[self.dtype.name], total.type.lanes, total.fn
+        if self.form == PRODUCT:
+            code = _scaled(total, numbers) + numbers[3].splat(lanes)
+            low, high = (number.splat(lanes) for number in numbers[4:])
+            return fn.minimum(fn.maximum(code, low), high).to(element)
+        if self.form == FLOAT:
+            bias, zero, low, high = (number.splat(lanes) for number in numbers)
+            real = total.to(f32) * divisor[0].splat(lanes) + bias
+            near = fn.minimum(fn.maximum(real, -_FAR), _FAR)
+            near = (near + fn.copysign(fn.const(_HALF, near.type), near)).to(i32).to(f32) + zero
+            return fn.minimum(fn.maximum(near, low), high).to(element)
         if self.form:
-            code = requantize.apply(self.form, isa, total, constants)
-            return requantize.narrow(code, unsigned=self.dtype.name == "UINT8")
+            code = requantize.apply(self.form, isa, total, numbers)
+            if element.bits == 8:
+                return requantize.narrow(code, unsigned=element.kind == "u")
+            return fn.minimum(fn.maximum(code, -(1 << 15)), (1 << 15) - 1).to(element)
         if self.word == "mean":
-            return total / scale.splat(total.type.lanes)
-        return total.to(TYPES[self.dtype.name])
+            by = divisor[0] if element.is_float else divisor[1]
+            return (total / by.splat(lanes)).to(element)
+        return total.to(element)
+
+
+def _scaled(x: Value, numbers: list[Value]) -> Value:
+    """x * m / 2^shift with one rounding, ties up, cut to int32 (ops/fixedpoint.mbqm64)."""
+    m, shift = (number.splat(x.type.lanes) for number in numbers[1:3])
+    half = x.fn.const(1, x.type) << (shift - 1)
+    return ((x * m + half) >> shift).to(i32).to(i64)
 
 
 class AcrossSpec(_FoldSpec):
@@ -94,37 +156,44 @@ class AcrossSpec(_FoldSpec):
         x, y, n, inner, blocks, start, scale, constants = fn.args
         lanes = self.lanes(isa)
         block = self.vectors * lanes
-        numbers = requantize.load(self.form, constants, lanes) if self.form else []
+        numbers = self.load(fn, constants)
         with fn.loop(fn.end, start=fn.begin) as item:
             outer, first = item / blocks, item % blocks * block
             source = x + (outer * n * inner + first)
             target = y + (outer * inner + first)
             width = fn.minimum(inner - first, block)
             with fn.when(width.equals(block)):
-                totals = self._fold(fn, source, n, inner, start, self.vectors)
+                totals = self._fold(fn, source, (n, inner, start), numbers, self.vectors)
                 for j, total in enumerate(totals):
-                    target.store(j * lanes, self.finish(isa, total, scale, numbers))
+                    target.store(j * lanes, self.finish(isa, total, (scale, n), numbers))
             with fn.when(width < block), fn.loop(width, step=lanes) as at:
-                (total,) = self._fold(fn, source + at, n, inner, start, 1)
+                (total,) = self._fold(fn, source + at, (n, inner, start), numbers, 1)
                 mask = fn.first(width - at, lanes)
-                target.store(at, self.finish(isa, total, scale, numbers), mask=mask)
+                target.store(at, self.finish(isa, total, (scale, n), numbers), mask=mask)
         return fn.ir()
 
     def _fold(
-        self, fn: Function, source: Pointer, n: Value, inner: Value, start: Value, vectors: int
-    ) -> list[Value]:
-        lanes, element = self.lanes(fn.isa), TYPES[self.dtype.name]
-        wide, fold = widest(element), folder(fn, self.word)
-        totals = [self.begin(start, lanes)] * vectors
-        blockwise = wide.is_float and self.word in ("sum", "mean")
+        self, fn: Function, source: Pointer, sizes: tuple[Value, Value, Value],
+        numbers: list[Value], vectors: int,
+    ) -> list[Value]:  # fmt: skip
+        n, inner, start = sizes
+        lanes, wide, fold = self.lanes(fn.isa), self.wide(), self.fold(fn, numbers)
+
+        def value(row: Value | int, j: int) -> Value:
+            at = source + fn.const(row, i64) * inner
+            return self.value(at.load(j * lanes, lanes=lanes), numbers)
 
         def rows(first: Value | int, stop: Value, parts: list[Value]) -> None:
             with fn.loop(stop, start=first, carry=parts) as row:
                 for j in range(vectors):
-                    value = (source + row * inner).load(j * lanes, lanes=lanes).to(wide)
-                    parts[j] = fold(parts[j], value)
+                    parts[j] = fold(parts[j], value(row, j))
 
-        if not blockwise:
+        if self.form == PRODUCT:
+            totals = [value(0, j) for j in range(vectors)]
+            rows(1, n, totals)
+            return totals
+        totals = [self.begin(start, lanes)] * vectors
+        if not (wide.is_float and self.word in ("sum", "mean")):
             rows(0, n, totals)
             return totals
         with fn.loop(n, step=BLOCK, carry=totals) as first:
@@ -136,20 +205,20 @@ class AcrossSpec(_FoldSpec):
 
 
 class RowsSpec(_FoldSpec):
-    """y[o] = fold of x[o, :]; a work item is a row."""
+    """y[o] = fold of x[o, :], of any word but "prod"; a work item is a row."""
 
     def emit(self, name: str, isa: Isa) -> str:
         """IR text of the kernel."""
         fn = self.function(name, isa)
         x, y, n, _, _, start, scale, constants = fn.args
-        lanes = self.lanes(isa)
-        numbers = requantize.load(self.form, constants, lanes) if self.form else []
+        numbers = self.load(fn, constants)
+        lanes = self.lanes(isa) if self.form in requantize.FORMS else 1
         word = "add" if self.word in ("sum", "mean") else self.word
         with fn.loop(fn.end, start=fn.begin) as row:
             total = fn.reduce(word, fold_row(fn, self.word, x + row * n, n))
             total = folder(fn, self.word)(total, self.begin(start, 1))
-            result = self.finish(isa, total.splat(lanes if self.form else 1), scale, numbers)
-            y[row] = result.lane(0) if self.form else result
+            result = self.finish(isa, total.splat(lanes), (scale, n), numbers)
+            y[row] = result.lane(0) if lanes > 1 else result
         return fn.ir()
 
 
@@ -161,8 +230,8 @@ def fold_row(
     change: Callable[[Value], Value] = lambda value: value,
 ) -> Value:
     """One vector of partial folds of n elements that lie side by side (changed first)."""
-    wide, fold = widest(source.element), folder(fn, word)
-    lanes = fn.isa.lanes(i32)
+    wide, fold = widest(source.element, word), folder(fn, word)
+    lanes = fn.isa.lanes(wide)
     none = fn.const(neutral(word, source.element), wide * lanes)
     blockwise = wide.is_float and word in ("sum", "mean")
     step = 4 * lanes

@@ -206,6 +206,13 @@ class Cumsum(reductions.Cumsum):
         sums = super().reference(node, _scaled(node, x), axis)
         return _finished(node, np.asarray(sums))
 
+    def lower(self, node: Node, steps: Lowering) -> None:
+        """The compiled terms are those of `_one_scale`, whose first multiplier is a half."""
+        from litejit.ops.reduce_lowering import lower_running_sum
+
+        is_byte = node.input(0).dtype == I8
+        lower_running_sum(node, steps, _one_scale(node)[1] if is_byte else None)
+
 
 class Div(arithmetic.Div):
     """int32 by a constant number is compiled."""

@@ -175,3 +175,7 @@ class L2Pool2D(_Pool):
         with np.errstate(all="ignore"):
             total = _combine(x * x, window, np.add, 0) / _counts(window).astype(np.float32)
             return np.clip(np.sqrt(total), np.float32(low), np.float32(high)).astype(np.float32)
+
+    def lower(self, node: Node, steps: Lowering) -> None:
+        """The kernel of means, on squares."""
+        self._lower(node, steps, "l2")

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, ClassVar
 
 import numpy as np
 
-from litejit.kernels import requantize
-from litejit.kernels.reduce import AcrossSpec, ArgAcrossSpec, ArgSpec, RowsSpec
 from litejit.model.options.index import (
     ArgMaxOptions,
     ArgMinOptions,
@@ -16,7 +13,7 @@ from litejit.model.options.index import (
     ReducerOptions,
 )
 from litejit.ops import fixedpoint
-from litejit.ops.base import Arrays, Lowering, Node, Op, Operand, Types, builtin
+from litejit.ops.base import Arrays, Lowering, Node, Op, Types, builtin
 from litejit.ops.indexing import (
     made,
     normal_axes,
@@ -34,19 +31,6 @@ def reduced_shape(shape: tuple[int, ...], axes: tuple[int, ...], keep: bool) -> 
     if keep:
         return tuple(1 if j in axes else n for j, n in enumerate(shape))
     return tuple(n for j, n in enumerate(shape) if j not in axes)
-
-
-def as_one_axis(shape: tuple[int, ...], axes: tuple[int, ...]) -> tuple[int, int, int] | None:
-    """(outer, n, inner) if folding `axes` is folding one axis of that view; else None."""
-    kept = [j for j, size in enumerate(shape) if size != 1 or j in axes]
-    folded = [j for j in kept if j in axes and shape[j] != 1]
-    if not folded:
-        return math.prod(shape), 1, 1
-    first, last = folded[0], folded[-1]
-    if any(j not in axes for j in kept if first < j < last):
-        return None
-    inside = math.prod(shape[first : last + 1])
-    return math.prod(shape[:first]), inside, math.prod(shape[last + 1 :])
 
 
 class Reduction(Op):
@@ -100,61 +84,16 @@ class Reduction(Op):
         """Fold the last axis (which may be empty); `whole`: all axes of x were reduced."""
         raise NotImplementedError
 
-    word: ClassVar[str] = ""  # of the compiled fold; "" where there is none
-    compiled: ClassVar[tuple[DType, ...]] = (F32, I32, I8, U8)
+    word: ClassVar[str]  # of the compiled fold
 
     def lower(self, node: Node, steps: Lowering) -> None:
-        x, axis = node.input(0), node.input(1)
-        if not self.word or axis.value is None or x.dtype not in self.compiled or x.size == 0:
-            return
-        axes = normal_axes(node.require, axis.value, x.rank)
-        view = as_one_axis(x.dims, axes)
-        if view is None or view[1] >= 1 << 23:
-            return
-        outer, n, inner = view
-        form, constants = "", steps.outputs[0]
-        start = self.start(node, n, whole=len(axes) == x.rank > 0)
-        if self.word == "mean" and not x.dtype.is_float:
-            multiplier, shift = mean_multiplier(x, node.output(), n)
-            zero, many = node.output().zero_point, np.ones((steps.isa.vector_bytes // 4), np.int64)
-            form = requantize.best_form(many * multiplier, many * shift, zero, 255 * n)
-            numbers = (form, len(many), many * multiplier, many * shift, zero)
-            constants = steps.constant(f"{form} {n}", lambda: requantize.constants(*numbers))
-            start += requantize.input_offset(form)
-        start = (start + (1 << 31)) % (1 << 32) - (1 << 31)
-        self._call(node, steps, (form, start, constants), (outer, n, inner))
+        from litejit.ops.reduce_lowering import lower_reduction
 
-    def start(self, node: Node, n: int, *, whole: bool) -> int:
-        """What compiled folds begin from: an int32, or the bits of a float32."""
-        x = node.input(0)
-        return 0 if x.dtype.is_float else -x.zero_point * n if self.word == "mean" else 0
+        lower_reduction(self, node, steps)
 
-    def _call(
-        self,
-        node: Node,
-        steps: Lowering,
-        fixed: tuple[str, int, Operand],
-        view: tuple[int, int, int],
-    ) -> None:
-        x, (form, start, constants), (outer, n, inner) = node.input(0), fixed, view
-        (source, *_), (target,) = steps.inputs, steps.outputs
-        if source is None:
-            return
-        lanes = steps.isa.vector_bytes // 4
-        bytes_ns = x.nbytes * 0.03 + x.size * 1.2 / lanes
-        if x.dtype.itemsize == 1:
-            bytes_ns = x.size * 0.35 / lanes
-        if inner == 1:
-            cost = outer * (2 if x.dtype.itemsize == 1 else 12) + bytes_ns
-            spec: RowsSpec | AcrossSpec = RowsSpec(x.dtype, self.word, form)
-            items = blocks = outer
-        else:
-            vectors = 4 if inner >= 4 * lanes else 1
-            blocks = -(-inner // (vectors * lanes))
-            items, spec = outer * blocks, AcrossSpec(x.dtype, self.word, form, vectors)
-            cost = items * 8 + bytes_ns * max(1.0, lanes / inner)
-        numbers = (n, inner, blocks, start, float(n), constants)
-        steps.call(spec, source, target, *numbers, items=items, cost_ns=cost)
+    def start(self, node: Node, *, whole: bool) -> int:
+        """What compiled folds begin from: an integer, or the bits of a float32."""
+        return 0
 
 
 def _divide_toward_zero(a: Array, n: int) -> Array:
@@ -174,7 +113,6 @@ class Mean(Reduction):
     """
 
     word = "mean"
-    compiled = (F32, I8, U8)
 
     def require_quantization(self, node: Node, x: TensorType, y: TensorType) -> None:
         if x.dtype.name in _NARROW:
@@ -223,7 +161,6 @@ class Sum(Reduction):
     """
 
     word = "sum"
-    compiled = (F32, I32)
 
     def require_quantization(self, node: Node, x: TensorType, y: TensorType) -> None:
         if x.dtype.name in _NARROW:
@@ -236,20 +173,24 @@ class Sum(Reduction):
             return np.asarray(rows.sum(-1, dtype=rows.dtype))
         if rows.size == 0:
             return np.zeros(rows.shape[:-1], rows.dtype)
-        x, y, f = node.input(0), node.output(), np.float32
-        scale = f(x.scale) / f(y.scale)
-        bias = f(-x.zero_point) * scale * f(rows.shape[-1])
-        total = fixedpoint.wrap32(rows.sum(-1, dtype=np.int64)).astype(f) * scale + bias
+        scale, bias = sum_factor(node.input(0), node.output(), rows.shape[-1])
+        total = fixedpoint.wrap32(rows.sum(-1, dtype=np.int64)).astype(np.float32) * scale + bias
         info = np.iinfo(rows.dtype)
         value = np.clip(fixedpoint.round_half_away(total), -(2**31), 2**31 - 1)
-        return np.asarray(np.clip(value.astype(np.int64) + y.zero_point, info.min, info.max))
+        result = value.astype(np.int64) + node.output().zero_point
+        return np.asarray(np.clip(result, info.min, info.max))
+
+
+def sum_factor(x: TensorType, y: TensorType, n: int) -> tuple[np.float32, np.float32]:
+    """(scale, bias) of sums of n quantized elements."""
+    scale = np.float32(x.scale) / np.float32(y.scale)
+    return scale, np.float32(-x.zero_point) * scale * np.float32(n)
 
 
 class _Extreme(Reduction):
     largest: ClassVar[bool]
-    compiled = (F32, I32, I16, I8, U8)
 
-    def start(self, node: Node, n: int, *, whole: bool) -> int:
+    def start(self, node: Node, *, whole: bool) -> int:
         first = first_extreme(node.input(0).dtype.numpy, self.largest, whole)
         bits = np.float32(first).view(np.int32) if node.input(0).dtype.is_float else first
         return int(bits)
@@ -303,6 +244,7 @@ class ReduceProd(Reduction):
     """
 
     dtypes = (F32, I32, I64, I8, I16, U8)
+    word = "prod"
 
     def require_quantization(self, node: Node, x: TensorType, y: TensorType) -> None:
         if not x.is_quantized:
@@ -318,8 +260,7 @@ class ReduceProd(Reduction):
         if rows.size == 0:
             return np.zeros(rows.shape[:-1], rows.dtype)
         x, y, n = node.input(0), node.output(), rows.shape[-1]
-        ratio = x.scale / y.scale ** (1.0 / n)
-        multiplier, shift = fixedpoint.quantize_multiplier(ratio)
+        multiplier, shift = product_multiplier(x, y, n)
         node.check(shift < 15, f"scales {x.scale} and {y.scale} give a product no range")
         values = rows.astype(np.int64) - x.zero_point
         product = values[..., 0]
@@ -329,12 +270,21 @@ class ReduceProd(Reduction):
         product = fixedpoint.mbqm64(product, multiplier, shift) + y.zero_point
         return np.clip(product, info.min, info.max)
 
+    def start(self, node: Node, *, whole: bool) -> int:
+        return int(np.float32(1).view(np.int32)) if node.input(0).dtype.is_float else 1
+
+
+def product_multiplier(x: TensorType, y: TensorType, n: int) -> tuple[int, int]:
+    """What every one of n quantized factors is scaled by."""
+    return fixedpoint.quantize_multiplier(x.scale / y.scale ** (1.0 / n))
+
 
 @builtin("REDUCE_ANY")
 class ReduceAny(Reduction):
     """y = is any x over axes true; no elements: false."""
 
     dtypes = (BOOL,)
+    word = "max"
 
     def fold(self, node: Node, rows: Array, *, whole: bool) -> Array:
         return np.asarray(rows.any(-1))
@@ -345,9 +295,13 @@ class ReduceAll(Reduction):
     """y = are all x over axes true; no elements: true."""
 
     dtypes = (BOOL,)
+    word = "min"
 
     def fold(self, node: Node, rows: Array, *, whole: bool) -> Array:
         return np.asarray(rows.all(-1))
+
+    def start(self, node: Node, *, whole: bool) -> int:
+        return 1
 
 
 class _ArgExtreme(Op):
@@ -378,28 +332,9 @@ class _ArgExtreme(Op):
         return np.asarray(found).astype(node.output().dtype.numpy)
 
     def lower(self, node: Node, steps: Lowering) -> None:
-        x, axis, source = node.input(0), node.input(1), steps.inputs[0]
-        if axis.value is None or source is None or x.size == 0:
-            return
-        k = normal_axis(node.require, int(axis.value.reshape(-1)[0]), x.rank)
-        n = x.dims[k]
-        if n >= 1 << 31:
-            return
-        inner, lanes = math.prod(x.dims[k + 1 :]), steps.isa.vector_bytes // 4
-        element = U8 if x.dtype.name == "BOOL" else x.dtype
-        wide = node.output().dtype.name == "INT64"
-        target = steps.outputs[0]
-        if inner == 1:
-            rows = x.size // n
-            cost = rows * 4 + x.size * 1.6 / lanes
-            spec = ArgSpec(element, self.largest, wide)
-            steps.call(spec, source, target, n, items=rows, cost_ns=cost)
-            return
-        blocks = -(-inner // lanes)
-        items = x.size // (n * inner) * blocks
-        across = ArgAcrossSpec(element, self.largest, wide)
-        operands = (source, target, n, inner, blocks)
-        steps.call(across, *operands, items=items, cost_ns=items * (4 + n * 1.0))
+        from litejit.ops.reduce_lowering import lower_places
+
+        lower_places(node, steps, largest=self.largest)
 
 
 @builtin("ARG_MAX", versions=range(1, 4))
@@ -453,3 +388,8 @@ class Cumsum(Op):
             sums = np.concatenate([np.zeros_like(sums[..., :1]), sums[..., :-1]], -1)
         sums = sums[..., ::-1] if options.reverse else sums
         return np.ascontiguousarray(np.moveaxis(sums, -1, k))
+
+    def lower(self, node: Node, steps: Lowering) -> None:
+        from litejit.ops.reduce_lowering import lower_running_sum
+
+        lower_running_sum(node, steps)

@@ -343,3 +343,17 @@ class LocalResponseNormalization(Op):
                 total[..., low:high] += squares[..., low + offset : high + offset]
             base = (o.bias + o.alpha * total).astype(np.float32)
             return np.asarray(x * base ** np.float32(-o.beta))
+
+    def lower(self, node: Node, steps: Lowering) -> None:
+        from litejit.kernels.pool import NeighboursF32
+
+        x, source = node.input(0), steps.inputs[0]
+        if x.size == 0 or source is None:
+            return
+        o, n = node.options or LocalResponseNormalizationOptions(), x.dims[-1]
+        radius, rows = min(o.radius, n - 1), x.size // n
+        steps.call(
+            NeighboursF32(), source, steps.outputs[0], n, radius,
+            *(float(number) for number in (o.alpha, o.bias, -o.beta)), items=rows,
+            cost_ns=rows * -(-n // (steps.isa.vector_bytes // 8)) * (25 + 4.0 * radius),
+        )  # fmt: skip
