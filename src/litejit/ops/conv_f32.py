@@ -10,8 +10,9 @@ import numpy as np
 from litejit.codegen.lang import f32
 from litejit.kernels import conv_f32, winograd, winograd_row
 from litejit.kernels.depthwise_f32 import DepthwiseF32, DepthwiseRollF32, RepeatChannelsF32
-from litejit.kernels.gemm_f32 import F32Array, choose_tile, pack_panels, pad_bias
+from litejit.kernels.gemm_f32 import F32Array, Tile, choose_tile, pack_panels, pad_bias
 from litejit.ops.base import Lowering, Node, Operand
+from litejit.ops.blocks import copy_box, row_strides
 from litejit.ops.convolution import operands, transposed_window_of
 from litejit.ops.matmul_f32 import (
     L2,
@@ -21,11 +22,13 @@ from litejit.ops.matmul_f32 import (
     lower_batch_matmul,
     lower_fully_connected,
     nanoseconds,
+    pack_at_run,
     plain,
     product,
     sums_of,
 )
 from litejit.ops.window import Window2D, window_of
+from litejit.record import Record
 from litejit.types import TensorType
 
 __all__ = [
@@ -46,18 +49,59 @@ def lower_conv(node: Node, steps: Lowering) -> None:
     out = sums_of(node, steps, bias, units)
     if out is None or not node.output(0).size or steps.inputs[0] is None:
         return
-    x = steps.inputs[0]
+    x, filters = steps.inputs[0], Filters(weights, _found_by_the_run(steps, weights))
+    known = filters.at is None
     if depth == window.channels and window.is_pointwise:
         m = window.batch * window.out_h * window.out_w
-        dense(steps, out, x, weights, m, depth)
-    elif (
-        depth == window.channels and _pays_winograd(window, units) and not steps.isa.in_order
-    ):
+        dense(steps, out, x, weights, m, depth, filters.at)
+    elif depth != window.channels or not known:
+        _direct(steps, out, window, filters, x)
+    elif _pays_winograd(window, units) and not steps.isa.in_order:
         _winograd(steps, out, window, weights, x)
-    elif depth == window.channels and _pays_winograd_row(window, units):
+    elif _pays_winograd_row(window, units):
         _winograd_row(steps, out, window, weights, x)
     else:
-        _direct(steps, out, window, weights, x)
+        _direct(steps, out, window, filters, x)
+
+
+def _found_by_the_run(steps: Lowering, weights: TensorType) -> Operand | None:
+    """Where weights lie that are no constant."""
+    return None if weights.is_constant else steps.inputs[1]
+
+
+class Filters(Record):
+    """OHWI weights: a constant, or what the run finds `at` some memory."""
+
+    tensor: TensorType
+    at: Operand | None
+
+    __hash__ = object.__hash__
+
+    def panels(
+        self, steps: Lowering, name: str, tile: Tile, units: range, rows: range, columns: range
+    ) -> Operand:
+        """Some units' taps of some rows and columns, in this order, as panels."""
+        depth, width = self.tensor.dims[3], tile.columns(steps.isa)
+        kernel = len(rows) * len(columns) * depth
+
+        def pack() -> F32Array:
+            chosen = plain(self.tensor)[units.start : units.stop, list(rows)][:, :, list(columns)]
+            return pack_panels(chosen.transpose(1, 2, 3, 0).reshape(kernel, len(units)), width)
+
+        if self.at is None:
+            return steps.constant(f"{name} filters {width}", pack)
+        steps_of = row_strides(self.tensor.dims, 4)
+        start = self.at.at(units.start * steps_of[0])
+        whole = [range(n) for n in self.tensor.dims[1:3]]
+        if [rows, columns] != whole and kernel:
+            sizes = (len(units), len(rows), len(columns), depth)
+            moves = (steps_of[0], rows.step * steps_of[1], columns.step * steps_of[2], 4)
+            some = steps.temporary(4 * len(units) * kernel)
+            box = list(zip(sizes, moves, row_strides(sizes, 4), strict=True))
+            first = start.at(rows.start * steps_of[1] + columns.start * steps_of[2])
+            copy_box(steps, some, first, box, 4)
+            start = some
+        return pack_at_run(steps, start, tile, len(units), kernel)
 
 
 def _pays_winograd_row(window: Window2D, units: int) -> bool:
@@ -141,35 +185,30 @@ def _winograd(
     )  # fmt: skip
 
 
-def _direct(steps: Lowering, out: Sums, window: Window2D, weights: TensorType, x: Operand) -> None:
-    depth = weights.dims[3]
+def _direct(steps: Lowering, out: Sums, window: Window2D, filters: Filters, x: Operand) -> None:
+    depth = filters.tensor.dims[3]
     groups = window.channels // depth
     units = out.units // groups
+    taps = range(window.filter_h), range(window.filter_w)
     for group in range(groups):
-        own = slice(group * units, (group + 1) * units)
-        bias = None if out.bias is None else np.asarray(out.bias).reshape(-1)[own]
+        own = range(group * units, (group + 1) * units)
+        bias = None if out.bias is None else np.asarray(out.bias).reshape(-1)[own.start : own.stop]
         part = Sums(
             out.epilogue, out.y.at(4 * group * units), out.residual.at(4 * group * units),
             bias, units,
         )  # fmt: skip
         _convolve(
             steps, part, window, f"group {group}", x.at(4 * group * depth),
-            partial(_some_filters, weights, own), depth,
+            lambda name, tile, own=own: filters.panels(steps, name, tile, own, *taps), depth,
             pitches=(out.units, window.out_w * out.units),
         )  # fmt: skip
-
-
-def _some_filters(weights: TensorType, own: slice) -> F32Array:
-    """Some of OHWI filters, as [h, w, c, n]."""
-    chosen: F32Array = plain(weights)[own].transpose(1, 2, 3, 0)
-    return chosen
 
 
 def _convolve(
     steps: Lowering, out: Sums, window: Window2D, name: str, x: Operand, filters: Any,
     depth: int, *, pitches: tuple[int, int], image: int = 0,
 ) -> None:  # fmt: skip
-    """The direct kernel; `filters` makes [h, w, c, n]; pitches of y: pixel, row, and image."""
+    """The direct kernel; `filters` makes the panels of a tile; pitches of y: pixel, row, image."""
     isa, units = steps.isa, out.units
     tile = choose_tile(isa, window.out_w, units)
     columns = tile.columns(isa)
@@ -178,9 +217,7 @@ def _convolve(
         taps, run = 1, window.filter_w * depth
     reach = (window.filter_w - 1) * window.dilation_w + 1
     kernel = window.filter_h * window.filter_w * depth
-    w = steps.constant(
-        f"{name} filters {columns}", lambda: pack_panels(filters().reshape(kernel, units), columns)
-    )
+    w = filters(name, tile)
     bias = steps.constant(f"{name} bias {columns}", lambda: pad_bias(out.bias, units, columns))
     floats = conv_f32.scratch_floats(window.filter_h, reach, window.stride_w, window.channels, tile)
     floats = -(-floats // 16) * 16
@@ -218,15 +255,24 @@ def lower_depthwise(node: Node, steps: Lowering) -> None:
     if out is None or not node.output(0).size or steps.inputs[0] is None:
         return
     x = steps.inputs[0]
-    if window.channels == 1:  # every unit sees the one channel: a convolution
+    if window.channels == 1 and weights.is_constant:  # one channel for all: a convolution
         _convolve(
-            steps, out, window, "dense", x,
-            lambda: plain(weights).transpose(1, 2, 0, 3), 1, pitches=(units, window.out_w * units),
+            steps, out, window, "dense", x, partial(_dense_panels, steps, weights), 1,
+            pitches=(units, window.out_w * units),
         )  # fmt: skip
         return
     if units != window.channels:
         x = _repeat_channels(steps, window, x, units)
     _depthwise(steps, out, window, weights, x)
+
+
+def _dense_panels(steps: Lowering, weights: TensorType, name: str, tile: Tile) -> Operand:
+    """Depthwise taps of one channel as panels of [taps, units]."""
+    width = tile.columns(steps.isa)
+    return steps.constant(
+        f"{name} filters {width}",
+        lambda: pack_panels(plain(weights).reshape(-1, weights.dims[3]), width),
+    )
 
 
 def _repeat_channels(steps: Lowering, window: Window2D, x: Operand, units: int) -> Operand:
@@ -245,7 +291,8 @@ def _depthwise(
     isa, units = steps.isa, out.units
     lanes = isa.lanes(f32)
     masked = units < lanes
-    w = steps.constant("taps", lambda: plain(weights))
+    found = _found_by_the_run(steps, weights)
+    w = steps.constant("taps", lambda: plain(weights)) if found is None else found
     bias = steps.constant("bias", lambda: pad_bias(out.bias, units, lanes))
     sizes = (window.in_h, window.in_w, units, window.out_h, window.out_w, window.top)
     taps = window.filter_h * window.filter_w
@@ -308,16 +355,17 @@ def lower_transpose_conv(node: Node, steps: Lowering) -> None:
     position = 2
     if out is None or not node.output(0).size or steps.inputs[position] is None:
         return
-    x = steps.inputs[position]
+    x, filters = steps.inputs[position], Filters(weights, _found_by_the_run(steps, weights))
     assert x is not None
     high, wide = window.filter_h, window.filter_w
     apart = (high, wide) == (window.stride_h, window.stride_w) and not window.is_padded
+    apart = apart and filters.at is None
     if apart and (window.in_h, window.in_w) == (window.out_h * high, window.out_w * wide):
         _transpose_apart(steps, out, window, weights, x)
         return
     for phase_h in range(min(window.stride_h, window.in_h)):
         for phase_w in range(min(window.stride_w, window.in_w)):
-            _transpose_phase(steps, out, window, weights, x, (phase_h, phase_w), depth)
+            _transpose_phase(steps, out, window, filters, x, (phase_h, phase_w), depth)
 
 
 def _transpose_apart(
@@ -353,11 +401,11 @@ def _filter_row(weights: TensorType, h: int, columns: int) -> F32Array:
 
 
 def _transpose_phase(
-    steps: Lowering, out: Sums, window: Window2D, weights: TensorType, x: Operand,
+    steps: Lowering, out: Sums, window: Window2D, filters: Filters, x: Operand,
     phase: tuple[int, int], depth: int,
 ) -> None:  # fmt: skip
     """Outputs whose row and column are `phase` modulo the strides: a convolution of its own."""
-    units = weights.dims[0]
+    units = out.units
     rows, columns = window.rows, window.columns
     first_h, count_h, top = _phase_taps(phase[0], rows.filter, rows.stride, rows.before)
     first_w, count_w, left = _phase_taps(phase[1], columns.filter, columns.stride, columns.before)
@@ -369,14 +417,14 @@ def _transpose_phase(
     )
     at = 4 * (phase[0] * window.in_w + phase[1]) * units
 
-    def filters() -> F32Array:
-        some = plain(weights)[:, first_h :: rows.stride, first_w :: columns.stride]
-        flipped: F32Array = some[:, ::-1, ::-1].transpose(1, 2, 3, 0)
-        return flipped
-
+    taps = (
+        range(first_h, rows.filter, rows.stride)[::-1],
+        range(first_w, columns.filter, columns.stride)[::-1],
+    )
     part = Sums(out.epilogue, out.y.at(at), out.residual.at(at), out.bias, units)
     _convolve(
-        steps, part, forward, f"phase {phase}", x, filters, depth,
+        steps, part, forward, f"phase {phase}", x,
+        lambda name, tile: filters.panels(steps, name, tile, range(units), *taps), depth,
         pitches=(columns.stride * units, rows.stride * window.in_w * units),
         image=window.in_h * window.in_w * units,
     )  # fmt: skip

@@ -92,9 +92,13 @@ def conv_bias(node: Node) -> Array | None:
 
 
 def conv_is_static(node: Node) -> bool:
-    """True where weights and bias are constants, so that they can be packed."""
-    _, weights, bias = operands(node)
-    return weights.is_constant and (bias is None or bias.is_constant)
+    """True where weights and bias are constants, so that they can be packed before a run.
+
+    Float weights may be packed by every run.
+    """
+    x, weights, bias = operands(node)
+    known = weights.is_constant or x.dtype == weights.dtype == F32
+    return known and (bias is None or bias.is_constant)
 
 
 def uses_wide_sums(node: Node) -> bool:
@@ -339,7 +343,7 @@ def lowering_module(node: Node) -> Any:
         from litejit.ops import int16_lowering
 
         return int16_lowering
-    if x.dtype in (I8, U8) and weights.dtype != I4:
+    if x.dtype in (I8, U8):
         from litejit.ops import conv_int8
 
         return conv_int8

@@ -46,9 +46,13 @@ def fc_is_shuffled(node: Node) -> bool:
 
 
 def fc_is_static(node: Node) -> bool:
-    """True where weights and bias are constants, so that they can be packed."""
-    bias = node.core.optional(2)
-    return node.core.input(1).is_constant and (bias is None or bias.is_constant)
+    """True where weights and bias are constants, so that they can be packed before a run.
+
+    Float weights may be packed by every run.
+    """
+    weights, bias = node.core.input(1), node.core.optional(2)
+    known = weights.is_constant or node.core.input(0).dtype == weights.dtype == F32
+    return known and (bias is None or bias.is_constant)
 
 
 def fc_scales(node: Node) -> Array:
@@ -203,7 +207,7 @@ def lowering_module(node: Node) -> Any:
         from litejit.ops import int16_lowering
 
         return int16_lowering
-    if x.dtype in (I8, U8) and weights.dtype in (I8, U8) and node.core.output(0).dtype != I16:
+    if x.dtype in (I8, U8) and node.core.output(0).dtype != I16:
         from litejit.ops import conv_int8
 
         return conv_int8

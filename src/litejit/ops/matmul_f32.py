@@ -160,11 +160,20 @@ def product(
 
 
 def dense(
-    steps: Lowering, out: Sums, x: Operand, weights: TensorType, m: int, k: int
+    steps: Lowering, out: Sums, x: Operand, weights: TensorType, m: int, k: int,
+    at: Operand | None = None,
 ) -> None:  # fmt: skip
-    """x[m, k] times constant weights [n, ..., k]: a product, or dots where n is 1."""
+    """x[m, k] times weights [n, ..., k]: a product, or dots where n is 1.
+
+    Weights that are no constant lie `at` the run's memory, and are packed by every run.
+    """
     isa, units = steps.isa, out.units
     lanes = isa.lanes(f32)
+    if at is not None:
+        tile = choose_tile(isa, m, units)
+        w = pack_at_run(steps, at, tile, units, k)
+        product(steps, out, x, w, tile, m, k, bias=out.padded_bias(steps, tile.columns(isa)))
+        return
     if units == 1 and m >= lanes and not isa.in_order:
         w = steps.constant("column", lambda: pad_bias(plain(weights), k, lanes))
         items = -(-m // lanes)
@@ -198,19 +207,12 @@ def lower_fully_connected(node: Node, steps: Lowering) -> None:
     out = sums_of(node, steps, bias, units)
     if out is None or not depth or not units or not x.size or weights.dtype.bits not in (16, 32):
         return
-    if (bias is not None and not bias.is_constant) or steps.inputs[0] is None:
-        return
-    m = x.size // depth
-    if weights.is_constant:
-        dense(steps, out, steps.inputs[0], weights, m, depth)
-    elif weights.dtype == F32 and steps.inputs[1] is not None:
-        tile = choose_tile(steps.isa, m, units)
-        w = _pack_at_run(steps, steps.inputs[1], tile, units, depth)
-        bias_row = out.padded_bias(steps, tile.columns(steps.isa))
-        product(steps, out, steps.inputs[0], w, tile, m, depth, bias=bias_row)
+    at = None if weights.is_constant else steps.inputs[1]
+    if steps.inputs[0] is not None:
+        dense(steps, out, steps.inputs[0], weights, x.size // depth, depth, at)
 
 
-def _pack_at_run(
+def pack_at_run(
     steps: Lowering, w: Operand, tile: Tile, n: int, k: int, batches: int = 1
 ) -> Operand:
     """[batches, n, k] to panels in temporary memory."""
@@ -248,7 +250,7 @@ def lower_batch_matmul(node: Node, steps: Lowering) -> None:
     count, x_step, y_step, outer = plan
     if adj_y:
         panels = -(-n // columns)
-        right = _pack_at_run(steps, right, tile, n, k, prod(y.dims[:-2]))
+        right = pack_at_run(steps, right, tile, n, k, prod(y.dims[:-2]))
         size, pitches = panels * columns * k, (columns, columns * k)
     else:
         size, pitches = n * k, (n, columns)
