@@ -7,7 +7,7 @@ from typing import Any
 
 from litejit import settings
 from litejit.codegen.isa import Isa
-from litejit.engine import kept
+from litejit.engine import budget, kept
 from litejit.engine.collector import collection_paused
 from litejit.engine.runner import LoadedModel, SubgraphRunner, make_runners
 from litejit.model import read_content, read_model
@@ -19,7 +19,7 @@ def load_model(source: Any) -> LoadedModel:
 
     Raises ModelError where it cannot be read.
     """
-    with collection_paused():
+    with collection_paused(), budget.shortage_named("reading a model"):
         data = read_content(source)
         digest = kept.Digest(data) if len(data) <= kept.LARGEST_FILE else None
         return LoadedModel(read_model(data, verify=False), data, digest)
@@ -38,7 +38,7 @@ def open_runners(
     Raises ModelError where the model breaks a rule of the format.
     """
     isa = host_isa() if resolver.compiled else None
-    with collection_paused():
+    with collection_paused(), budget.shortage_named("opening a model"):
         return make_runners(loaded, resolver, isa=isa, threads=threads, preserve_all=preserve_all)
 
 

@@ -45,6 +45,7 @@ _TRAILER = struct.Struct("<QQ32s8s")  # code bytes, index bytes, keyed hash of b
 _MAGIC = b"LJCACHE1"
 SMALLEST_PACK = 3  # kernels: fewer are linked from their objects, which spares a file
 _SUFFIXES = (".pack", ".obj", ".prog")
+_LLVM_ROOM = 400 << 20  # LLVM ends the process where it gets no memory; importing it takes 170 MB
 _LARGEST_ENTRY = 64 << 20
 _LARGEST_FOLDER = 256 << 20
 _MOST_ENTRIES = 8192
@@ -196,6 +197,9 @@ def _objects(
 
 
 def _compile(spec: Spec, symbol: str, isa: Isa) -> bytes:
+    left = loader.address_space_left()
+    if left < _LLVM_ROOM:
+        raise CodegenError(f"LLVM may need {_LLVM_ROOM} bytes of address space, {left} are left")
     try:
         from litejit.codegen import linker, llvm
     except (ImportError, OSError) as error:

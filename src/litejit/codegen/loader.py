@@ -126,6 +126,21 @@ _WAYS: dict[str, tuple[Callable[..., int], ...]] = {
 }
 
 
+def address_space_left() -> int:
+    """Bytes that this process may still map: a limit set by RLIMIT_AS; without one, 2**62."""
+    try:
+        import resource
+
+        limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+        if limit == resource.RLIM_INFINITY:
+            return 1 << 62
+        with open("/proc/self/statm", "rb") as file:
+            used = int(file.read().split()[0]) * resource.getpagesize()
+    except (ImportError, AttributeError, OSError):  # systems without such limits
+        return 1 << 62
+    return max(limit - used, 0)
+
+
 def immortal(thing: object) -> None:
     """Never free `thing`, not even while the interpreter shuts down."""
     import ctypes

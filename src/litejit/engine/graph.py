@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from litejit.codegen.loader import address_space_left
+from litejit.engine import budget
 from litejit.ops.base import Node
 from litejit.record import Record
 from litejit.types import Array, TensorType
+
+_PLENTY = 1 << 40  # bytes of address space that no run exhausts
+_TEMPORARY = 8  # bytes that a NumPy meaning takes for one element, beside the results
 
 
 class Graph(Record):
@@ -48,6 +53,9 @@ def run_reference(node: Node, arrays: dict[int, Array]) -> list[Array]:
 
 
 def _run_one(node: Node, arrays: dict[int, Array]) -> list[Array]:
+    if address_space_left() < _PLENTY:
+        elements = sum(t.size for t in node.outputs if t is not None and t.shape is not None)
+        budget.check_room(f"{node.name} (operator {node.index})", _TEMPORARY * elements)
     operands = [_value(tensor, arrays) for tensor in node.inputs]
     result = node.op.reference(node, *operands)
     return list(result) if isinstance(result, tuple) else [result]

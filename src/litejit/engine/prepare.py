@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from litejit.engine import budget
 from litejit.engine.graph import Graph, run_reference
-from litejit.errors import InvokeError, LitejitError, ModelError, PrepareError
+from litejit.errors import (
+    InvokeError,
+    LitejitError,
+    MemoryLimitError,
+    ModelError,
+    PrepareError,
+)
 from litejit.model import BUILTIN_NAMES, Model, Operator, Subgraph
 from litejit.model.table import Table
 from litejit.ops.base import Node, Op
+from litejit.ops.expected import expected_node
 from litejit.ops.session import Session
 from litejit.record import Record, replace
-from litejit.types import TensorType
+from litejit.types import Array, TensorType
 
 if TYPE_CHECKING:
     from litejit.ops.resolver import OpResolver
@@ -76,29 +84,55 @@ def prepare(
     keep: frozenset[int],
     session: Session,
     start: int = 0,
+    assumed: Mapping[int, Array] | None = None,
 ) -> Graph:
     """Infer from operator `start` on, until a shape is needed that depends on data.
 
     `types` holds what is known: constants, variables, the `inputs` with their real shapes. It
-    is not changed. Raises PrepareError, naming the operator that refuses its operands.
+    is not changed. Operators see the values `assumed` as constants, behind nodes that look
+    whether they are right. Raises PrepareError, naming the operator that refuses its operands.
     """
+    budget.check_room("preparing a graph")
     types, inputs = dict(types), tuple(inputs)
+    seen = dict(types) if assumed else types  # as operators see them
     known = {i for i, t in types.items() if t.is_constant or t.is_variable} | set(inputs)
     nodes: list[Node] = []
     stop = start
+    _assume([types[i] for i in inputs], assumed, seen, nodes, session)
     for stop in range(start, len(operators)):  # noqa: B007 - read after the loop
-        node = make_node(stop, operators[stop], types, session)
+        node = make_node(stop, operators[stop], seen, session)
         if any(t is not None and t.shape is None for t in node.inputs):
             break
-        _check_operands(node, known)
-        node = infer(_fit_states(node, types, nodes))
-        known.update(t.index for t in node.outputs if t is not None)
-        if not _fold(node, types):
-            types.update({t.index: t for t in node.outputs if t is not None})
+        with _named(node):
+            _check_operands(node, known)
+            node = infer(_fit_states(node, seen, nodes))
+            is_folded = _fold(node, seen)
+        results = [t for t in node.outputs if t is not None]
+        known.update(t.index for t in results)
+        if not is_folded:
+            seen.update({t.index: t for t in results})
             nodes.append(node)
+        types.update({t.index: seen[t.index] for t in (*_variables(node), *results)})
+        _assume([seen[t.index] for t in results], assumed, seen, nodes, session)
     else:
         stop = len(operators)
     return Graph(tuple(nodes), types, inputs, subgraph.outputs, keep, stop)
+
+
+def _assume(
+    tensors: list[TensorType], assumed: Mapping[int, Array] | None, seen: dict[int, TensorType],
+    nodes: list[Node], session: Session,
+) -> None:  # fmt: skip
+    """Let the operators behind see the value that a tensor is assumed to have."""
+    for tensor in tensors if assumed else ():
+        value = assumed.get(tensor.index) if assumed else None
+        if value is not None and tensor.value is None and tensor.shape == value.shape:
+            nodes.append(expected_node(tensor, value, session))
+            seen[tensor.index] = tensor.with_value(value)
+
+
+def _variables(node: Node) -> list[TensorType]:
+    return [t for t in node.inputs if t is not None and t.is_variable]
 
 
 def _fit_states(node: Node, types: dict[int, TensorType], before: list[Node]) -> Node:
@@ -134,7 +168,7 @@ def make_node(
         options=resolved.options,
         inputs=tuple(types[i] if i >= 0 else None for i in operator.inputs),
         outputs=tuple(types[i] if i >= 0 else None for i in operator.outputs),
-        intermediates=tuple(types[i] for i in operator.intermediates if i >= 0),
+        intermediates=tuple(types[i] if i >= 0 else None for i in operator.intermediates),
         session=session,
     )
 
@@ -156,29 +190,31 @@ def _unresolved_custom(name: str, index: int) -> str:
 
 
 def infer(node: Node) -> Node:
-    """Check a node's operands and give it the types of its results."""
-    try:
-        if isinstance(node.options, Table):
-            unknown = node.options.unknown_enums()
-            node.require(not unknown, f"options with unknown values: {', '.join(unknown)}")
-        with np.errstate(all="ignore"):
-            outputs = node.op.infer(node)
-        for declared, found in zip(node.outputs, outputs, strict=False):
-            _check_result(node, declared, found)
-    except LitejitError as error:
-        suffix = f"\nNode number {node.index} ({node.name}) failed to prepare."
-        raise type(error)(f"{error}{suffix}") from error
-    except Exception as error:
-        raise PrepareError(_unexpected(node, error, "prepare")) from error
+    """Give a node, whose operands were checked, the types of its results."""
+    if isinstance(node.options, Table):
+        unknown = node.options.unknown_enums()
+        node.require(not unknown, f"options with unknown values: {', '.join(unknown)}")
+    with np.errstate(all="ignore"):
+        outputs = node.op.infer(node)
+    for declared, found in zip(node.outputs, outputs, strict=False):
+        _check_result(node, declared, found)
     absent = (None,) * (len(node.outputs) - len(outputs))
     kept = [t if d is not None else None for d, t in zip(node.outputs, outputs, strict=False)]
     return node.with_types(node.inputs, (*kept, *absent))
 
 
-def _unexpected(node: Node, error: Exception, stage: str) -> str:
-    who = f"{node.name} (operator {node.index})"
-    what = f"{type(error).__name__}: {error}"
-    return f"{who}: {what}\nNode number {node.index} ({node.name}) failed to {stage}."
+@contextmanager
+def _named(node: Node) -> Iterator[None]:
+    """Close every error with LiteRT's words, and say of an unexpected one where it arose."""
+    closing = f"\nNode number {node.index} ({node.name}) failed to prepare."
+    try:
+        yield
+    except LitejitError as error:
+        raise type(error)(f"{error}{closing}") from error
+    except Exception as error:
+        kind = MemoryLimitError if isinstance(error, MemoryError) else PrepareError
+        what = f"{node.name} (operator {node.index}): {type(error).__name__}: {error}"
+        raise kind(f"{what}{closing}") from error
 
 
 def _check_operands(node: Node, known: set[int]) -> None:
@@ -228,8 +264,6 @@ def _fold(node: Node, types: dict[int, TensorType]) -> bool:
             values = run_reference(node, {})
     except InvokeError:  # bad data is refused by the run, not before it
         return False
-    except Exception as error:
-        raise PrepareError(_unexpected(node, error, "prepare")) from error
     types.update({t.index: t.with_value(v) for t, v in zip(outputs, values, strict=True)})
     return True
 

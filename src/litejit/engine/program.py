@@ -8,9 +8,9 @@ from typing import TypeAlias
 
 import numpy as np
 
-from litejit.engine import native
+from litejit.engine import budget, native
 from litejit.engine.steps import JumpStep, Lowered, NativeStep, Place, PythonStep
-from litejit.errors import InvokeError, LitejitError
+from litejit.errors import InvokeError, LitejitError, MemoryLimitError
 from litejit.ops.base import Node
 from litejit.types import Array
 
@@ -144,8 +144,9 @@ class PythonCall:
                 results = run_reference(node, self.views)
         except LitejitError as error:
             raise node_failed(node, str(error), type(error)) from error
-        except MemoryError:
-            raise
+        except MemoryError as error:
+            shortage = budget.out_of_memory(f"{node.name} (operator {node.index})", error)
+            raise node_failed(node, str(shortage), MemoryLimitError) from error
         except Exception as error:
             what = f"{node.name} (operator {node.index}): {type(error).__name__}: {error}"
             raise node_failed(node, what) from error

@@ -39,7 +39,7 @@ class Node(Record):
     inputs: tuple[TensorType | None, ...]
     outputs: tuple[TensorType | None, ...]
     chain: tuple[Node, ...] = ()
-    intermediates: tuple[TensorType, ...] = ()
+    intermediates: tuple[TensorType | None, ...] = ()
     session: Session | None = None
 
     __hash__ = object.__hash__
@@ -189,7 +189,6 @@ class Lowering(Protocol):
         """
         ...
 
-
     def loop(self, condition: int, body: int) -> None:
         """Run subgraph `body` on the node's inputs as long as `condition` holds of them.
 
@@ -204,6 +203,10 @@ class Lowering(Protocol):
 
     def inline(self, number: int) -> None:
         """Run a subgraph on the node's inputs."""
+        ...
+
+    def once(self, number: int, pending: Array) -> None:
+        """Run a subgraph without operands where the byte `pending` is not 0, which it becomes."""
         ...
 
 

@@ -87,13 +87,13 @@ def check_quantization(node: Node, cell: Cell) -> None:
         (cell.cell_state, "cell_state"), (node.output(0), "output"),
     ):  # fmt: skip
         require_scale(node, tensor, what)
-    if cell.norm[FORGET] is None and count == 5:
-        needed = [node.intermediates[4]]
-    else:
-        needed = list(node.intermediates)
-    for tensor in needed:
-        node.require(tensor is not None, "an intermediate tensor is missing")
-        require_scale(node, tensor, f"intermediate tensor {tensor.name!r}")
+    only_hidden = cell.norm[FORGET] is None and count == 5
+    for position, middle in enumerate(node.intermediates):
+        if position < 4 and only_hidden:
+            continue
+        node.require(middle is not None, f"intermediate tensor {position} is missing")
+        assert middle is not None
+        require_scale(node, middle, f"intermediate tensor {middle.name!r}")
     bits = checked_log2(cell.cell_state.scale)
     ok = bits is not None and -15 <= bits <= -9
     node.require(ok, f"cell_state has scale {cell.cell_state.scale}, expected 2**-15 ... 2**-9")
@@ -124,10 +124,10 @@ def parameters(node: Node, cell: Cell) -> Integers:
     """The fixed-point numbers of a direction, from its types; float32 steps as LiteRT's."""
     if len(node.intermediates) == 12:
         return _parameters_8x8_8(node, cell)
-    middle = node.intermediates
-    has_norm = cell.norm[FORGET] is not None
-    gates = [F(middle[g].scale) if has_norm else F(2.0**-12) for g in range(4)]
-    hidden, state = F(middle[4].scale), F(cell.output_state.scale)
+    *middle, last = node.intermediates
+    assert last is not None
+    gates = [F(2.0**-12 if t is None or cell.norm[FORGET] is None else t.scale) for t in middle]
+    hidden, state = F(last.scale), F(cell.output_state.scale)
     bits = checked_log2(cell.cell_state.scale)
     assert bits is not None
 
@@ -151,7 +151,7 @@ def parameters(node: Node, cell: Cell) -> Integers:
         guards=_guards(cell),
         hidden=_multiplier(node, 2.0**-15 / float(hidden) * 2.0**-15),
         projection=_multiplier(node, F(projection) * hidden / state),
-        hidden_zero=middle[4].zero_point,
+        hidden_zero=last.zero_point,
         input_zero=cell.x.zero_point,
         state_zero=cell.output_state.zero_point,
         cell_bits=bits,
@@ -171,8 +171,8 @@ def _guards(cell: Cell) -> Gates:
 
 
 def _parameters_8x8_8(node: Node, cell: Cell) -> Integers:
-    scales = [F(t.scale) for t in node.intermediates]
-    points = [t.zero_point for t in node.intermediates]
+    scales = [F(t.scale) for t in node.intermediates if t is not None]
+    points = [t.zero_point for t in node.intermediates if t is not None]
     x, state = F(cell.x.scale), F(cell.output_state.scale)
 
     def gates(tensors: Gates, source: Any, shift: int) -> Gates:
