@@ -218,7 +218,7 @@ class SubgraphRunner:
 
     def allocate(self) -> None:
         """Prepare the graph for the present shapes and allocate its memory."""
-        with collection_paused():
+        with collection_paused(), budget.shortage_named("allocate_tensors"):
             self.prepare()
             program = self.sections[0].program
             self.run_first = program.run
@@ -368,7 +368,11 @@ class SubgraphRunner:
         self.run_first()
         if self.is_whole:
             return
-        section = self.sections[0]
+        with budget.shortage_named("invoke"):
+            self._run_on(self.sections[0])
+
+    def _run_on(self, section: Section) -> None:
+        """Run what could not be prepared before `section` had run."""
         del self.sections[1:]
         while section.graph.stop < len(self.operators):
             section = self._next(section)
