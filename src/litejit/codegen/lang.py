@@ -11,7 +11,7 @@ are the work items to do and `worker` is the number of the thread, which picks a
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -507,6 +507,32 @@ class Function:
         for k, (phi, a, b) in enumerate(zip(first, initial, following, strict=True)):
             ways = f"[{a.ref}, %{before}], [{b.ref}, %{last}]"
             self._lines[slot + k] = f"  {phi.ref} = phi {phi.type} {ways}"
+        self._enter(done)
+
+    @contextmanager
+    def loop_while(self, condition: Callable[[], Value], carry: Carry) -> Iterator[None]:
+        """Run the block again and again as long as `condition()` (i1) holds; `carry` as in `loop`.
+
+        The condition is asked before every turn and must not branch.
+        """
+        cells = list(_cells(carry))
+        head, body, done = self._fresh("head"), self._fresh("body"), self._fresh("done")
+        before, initial = self._block, [row[j] for row, j in cells]
+        self.line(f"br label %{head}")
+        self._enter(head)
+        phis = [Value(self, a.type, "%" + self._fresh("phi")) for a in initial]
+        slot = len(self._lines)
+        self._lines += [""] * len(phis)  # filled in once the last block is known
+        self._rebind(cells, phis)
+        self.line(f"br i1 {condition().ref}, label %{body}, label %{done}")
+        self._enter(body)
+        yield
+        following, last = [row[j] for row, j in cells], self._block
+        self.line(f"br label %{head}")
+        for k, (phi, a, b) in enumerate(zip(phis, initial, following, strict=True)):
+            ways = f"[{a.ref}, %{before}], [{b.ref}, %{last}]"
+            self._lines[slot + k] = f"  {phi.ref} = phi {phi.type} {ways}"
+        self._rebind(cells, phis)
         self._enter(done)
 
     @staticmethod

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from litejit.codegen.lang import Operand, Value, f32, f64, i1, i32, i64, u64
+from litejit.codegen.lang import Operand, Value, f16, f32, f64, i1, i32, i64, u16, u32, u64
 
 _ROUND32 = 12582912.0  # 1.5 * 2**23: adding it leaves the nearest integer in the low bits
 _ROUND64 = 6755399441055744.0  # 1.5 * 2**52
@@ -23,6 +23,10 @@ _SQRT_HALF_BITS64 = 0x3FE6A09E667F3BCD
 
 # (e**r - 1 - r) / r**2 on +-ln(2)/2
 _EXP = (0.5, 0.16666667, 0.041666355, 0.0083332732, 0.0013941103, 0.00019914302)
+_TAYLOR = tuple(1 / math.factorial(k) for k in range(14))  # e**r, for float64
+_LOG2_E = 1.4426950408889634
+_LN2_HIGH64 = 0.6931471803691238  # 33 bits
+_LN2_LOW64 = 1.9082149292705877e-10
 # (log(1 + f) - f + f**2/2) / f**3 on [sqrt(1/2) - 1, sqrt(2) - 1]
 _LOG = (
     *(0.3333331, -0.24999987, 0.20002231, -0.16669261, 0.14218564),
@@ -42,10 +46,16 @@ _LOG2 = (  # log2(m) / s in s**2, with s = (m - 1) / (m + 1), for float64
     *(2.8853900817778473, 0.9617966941157253, 0.5770779416515711),
     *(0.41220932672649985, 0.31990255174372273, 0.28294645944902386),
 )
+_ATAN = (  # (atan(u) / u - 1) / u**2 in u**2, for |u| <= sqrt(2) - 1, for float64
+    *(-0.3333333333333333, 0.19999999999995519, -0.1428571428466634, 0.11111111015247002),
+    *(-0.09090904577925556, 0.07692183188821886, -0.06664511441351183, 0.058581489769019425),
+    *(-0.050854504452341374, 0.03923168542593162, -0.019176925636898382),
+)
 _SIN = (-0.16666666641426492, 0.008333329362278813, -0.00019839327136331815, 2.7182372755005222e-06)
 _COS = (0.04166666662247785, -0.0013888883722691732, 2.4799511781945552e-05, -2.720954923123102e-07)
 _HALF_PI = (1.5707963267341256, 6.077100506303966e-11, 2.0222662487959506e-21)  # 33 bits each
 _TWO_OVER_PI = 0xA2F9836E4E441529FC2757D1F534DDC0DB6295993C439041  # its first 192 bits
+_EXACT_QUOTIENT = 2.0**28
 _REDUCED_EXACTLY = 1048576.0  # above it a multiple of pi/2 needs more bits than _HALF_PI has
 
 
@@ -87,6 +97,20 @@ def exp(x: Value) -> Value:
     """e**x; denormal results too. Error below 2e-7."""
     exponent, n, r = _split(clamp(x, -104.0, 89.0))
     return _scale(_exp_minus_1_near_0(r) + 1.0, exponent, n)
+
+
+def exp64(x: Value) -> Value:
+    """e**x of float64; denormal results too. Error below 4e-16."""
+    fn, wide = x.fn, i64 * x.type.lanes
+    x = clamp(x, -746.0, 710.0)
+    n = nearest(x * _LOG2_E)
+    r = fn.fma(n, fn.const(-_LN2_LOW64, x.type), fn.fma(n, fn.const(-_LN2_HIGH64, x.type), x))
+    power = n.saturate_to(wide.scalar)
+    half = power >> 1
+    y = polynomial(r, _TAYLOR)
+    for part in (half, power - half):
+        y = y * ((part + 1023) << 52).bitcast(x.type)
+    return y
 
 
 def _exp_of_minus_size(x: Value) -> Value:
@@ -206,11 +230,115 @@ def cos(x: Value) -> Value:
     return _trigonometric(x, 1)
 
 
+def atan2(y: Value, x: Value) -> Value:
+    """The angle of the point (x, y), with C's special cases; float32 or float64.
+
+    Computed in float64 with an error below 1e-15.
+    """
+    fn, kind = y.fn, y.type.scalar
+    y, x = y.to(f64), x.to(f64)
+    rise, run = fn.absolute(y), fn.absolute(x)
+    steep = rise > run
+    small, large = steep.choose(run, rise), steep.choose(rise, run)
+    ratio = small.equals(math.inf).choose(_one(x), small / large)
+    ratio = large.equals(0.0).choose(large, ratio)
+    turned = ratio > math.sqrt(2) - 1  # atan(t) = pi/4 + atan((t - 1) / (t + 1))
+    u = turned.choose((ratio - 1.0) / (ratio + 1.0), ratio)
+    square = u * u
+    angle = fn.fma(u * square, polynomial(square, _ATAN), u)
+    angle = turned.choose(angle + math.pi / 4, angle)
+    angle = steep.choose(fn.const(math.pi / 2, angle.type) - angle, angle)
+    backward = fn.copysign(_one(x), x) < 0.0
+    angle = backward.choose(fn.const(math.pi, angle.type) - angle, angle)
+    angle = (x.differs(x) | y.differs(y)).choose(x + y, angle)
+    return fn.copysign(angle, y).to(kind)
+
+
+def remainder(x: Value, y: Value) -> Value:
+    """The rest of x / y with x's sign, exact, as C's fmod; through float64."""
+    fn = x.fn
+    rest, divisor = fn.absolute(x.to(f64)), fn.absolute(y.to(f64))
+    state = [rest]
+    far = (rest >= divisor * _EXACT_QUOTIENT) & (rest < math.inf) & (divisor > 0.0)
+    with fn.when(any_of(far), carry=state):
+        # the largest quotient of two float32 is below 2**278: ten steps of 28 bits
+        for power in range(10, 0, -1):
+            state[0] = _rest(state[0], divisor * _EXACT_QUOTIENT**power)
+    whole = (rest < math.inf) & divisor.equals(math.inf)
+    rest = whole.choose(rest, _rest(state[0], divisor))
+    return fn.copysign(rest.to(f32), x)
+
+
+def _rest(x: Value, y: Value) -> Value:
+    """x - floor(x / y) * y of positive float64: exact for 24 bits and quotients below 2**29."""
+    return x - floor(x / y) * y
+
+
+def from_half(bits: Value) -> Value:
+    """float32 of the bits of a float16 (u16)."""
+    lanes = bits.type.lanes
+    if bits.fn.isa.converts_half:
+        return bits.bitcast(f16 * lanes).to(f32)
+    wide = bits.to(u32)
+    size = (wide & 0x7FFF) << 13
+    moved = (size.bitcast(f32 * lanes) * 2.0**112).bitcast(u32 * lanes)  # denormals too
+    special = (wide & 0x7C00).equals(0x7C00)
+    return (special.choose(size | 0x7F800000, moved) | ((wide & 0x8000) << 16)).bitcast(f32 * lanes)
+
+
+def to_half(x: Value) -> Value:
+    """The bits (u16) of the float16 nearest to x (float32 or float64), ties to even."""
+    fn, lanes = x.fn, x.type.lanes
+    x = _with_sticky_bit(x) if x.type.bits == 64 else x
+    if fn.isa.converts_half:
+        return x.to(f16).bitcast(u16 * lanes)
+    bits = x.bitcast(u32 * lanes)
+    size = bits & 0x7FFFFFFF
+    # adding 1/2 leaves the bits of a denormal in the lowest places, rounded
+    small = (size.bitcast(f32 * lanes) + 0.5).bitcast(u32 * lanes) - 0x3F000000
+    normal = (size + ((size >> 13) & 1) - (0x38000000 - 0xFFF)) >> 13
+    result = (size < 0x38800000).choose(small, normal)
+    result = (size >= 0x47800000).choose(fn.const(0x7C00, result.type), result)
+    result = (size > 0x7F800000).choose(fn.const(0x7E00, result.type), result)
+    return (result | ((bits >> 16) & 0x8000)).to(u16)
+
+
+def _with_sticky_bit(x: Value) -> Value:
+    """float64 to float32, inexact results with a last bit of 1: rounding again rounds once."""
+    fn, lanes = x.fn, x.type.lanes
+    near = x.to(f32)
+    bits = near.bitcast(u32 * lanes)
+    above = fn.absolute(near.to(f64)) > fn.absolute(x)
+    cut = bits - above.to(u32)
+    return near.to(f64).differs(x).choose(cut | 1, bits).bitcast(f32 * lanes)
+
+
+def from_bfloat(bits: Value) -> Value:
+    """float32 of the bits of a bfloat16 (u16)."""
+    return (bits.to(u32) << 16).bitcast(f32 * bits.type.lanes)
+
+
+def to_bfloat(x: Value) -> Value:
+    """The bits (u16) of the bfloat16 nearest to x as a float32, ties to even."""
+    bits = x.to(f32).bitcast(u32 * x.type.lanes)
+    rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
+    nan = ((bits >> 16) & 0x8000) | 0x7FC0
+    return x.differs(x).choose(nan, rounded).to(u16)
+
+
+def any_of(mask: Value) -> Value:
+    """Does a condition hold in any lane?"""
+    fn, lanes = mask.fn, mask.type.lanes
+    return mask if lanes == 1 else fn.call(f"llvm.vector.reduce.or.v{lanes}i1", i1, mask)
+
+
 def _whole(x: Value, adjust: Callable[[Value], Value]) -> Value:
-    """Adding 2**23 leaves no fraction bits; larger numbers, infinities and NaN have none."""
-    shift = x.fn.copysign(x.fn.const(8388608.0, x.type), x)
+    """Adding 2**23 (2**52) leaves no fraction bits; larger numbers, infinities and NaN have none.
+    """
+    limit = 2.0**52 if x.type.bits == 64 else 2.0**23
+    shift = x.fn.copysign(x.fn.const(limit, x.type), x)
     rounded = x.fn.copysign(adjust((x + shift) - shift), x)
-    return (x.fn.absolute(x) < 8388608.0).choose(rounded, x)
+    return (x.fn.absolute(x) < limit).choose(rounded, x)
 
 
 def _one(x: Value) -> Value:
@@ -278,8 +406,7 @@ def _trigonometric(x: Value, phase: int) -> Value:
     state = [shifted.bitcast(i64 * lanes), r]
     size = fn.absolute(x)
     big = size > _REDUCED_EXACTLY
-    any_big = big if lanes == 1 else _any(big)
-    with fn.when(any_big, carry=state):
+    with fn.when(any_of(big), carry=state):
         quadrant, rest = _reduce_big(x)
         state[0], state[1] = big.choose(quadrant, state[0]), big.choose(rest, state[1])
     quadrant, r = state[0] + phase, state[1]
@@ -290,11 +417,6 @@ def _trigonometric(x: Value, phase: int) -> Value:
     y = (quadrant & 1).equals(0).choose(sine, cosine)
     y = (y.bitcast(i64 * lanes) ^ ((quadrant & 2) << 62)).bitcast(wide.type).to(f32)
     return (size < math.inf).choose(y, fn.const(math.nan, x.type))
-
-
-def _any(mask: Value) -> Value:
-    fn, lanes = mask.fn, mask.type.lanes
-    return fn.call(f"llvm.vector.reduce.or.v{lanes}i1", i1, mask)
 
 
 def _reduce_big(x: Value) -> tuple[Value, Value]:

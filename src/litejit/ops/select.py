@@ -196,6 +196,22 @@ class _NonMaxSuppression(Op):
         count = np.asarray(len(chosen), np.int32)
         return (places, values, count) if self.is_soft else (places, count)
 
+    def lower(self, node: Node, steps: Lowering) -> None:
+        """One kernel."""
+        from litejit.kernels.boxes import SuppressSpec
+
+        boxes, scores, _, overlap, least, *rest = steps.inputs
+        places, *values, count = steps.outputs
+        number, most = node.input(0).dims[0], node.output(0).size
+        if boxes is None or scores is None or overlap is None or least is None:
+            return
+        scratch = steps.temporary(number * 28 + 64)
+        steps.call(
+            SuppressSpec(self.is_soft), boxes, scores, overlap, least, *(rest or [least]), places,
+            values[0] if values else places, count, scratch, steps.status, number, most, items=1,
+            cost_ns=50 + number * 60.0,
+        )  # fmt: skip
+
 
 @builtin("NON_MAX_SUPPRESSION_V4")
 class NonMaxSuppressionV4(_NonMaxSuppression):

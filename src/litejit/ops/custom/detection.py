@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from litejit.ops.base import Arrays, Node, Types, builtin
+from litejit.ops.base import Arrays, Lowering, Node, Types, builtin
 from litejit.ops.custom.options import CustomOp, Fields
 from litejit.ops.fixedpoint import require_scale
 from litejit.ops.indexing import made
@@ -107,6 +107,31 @@ class DetectionPostProcess(CustomOp):
         result[2][places] = numbers[chosen, classes]
         count = np.array([found], np.float32)
         return result[0][None], result[1][None], result[2][None], count
+
+    def lower(self, node: Node, steps: Lowering) -> None:
+        """One kernel, as long as numbers of boxes in classes have 32 bits."""
+        from litejit.kernels.boxes import DetectionSpec
+
+        o, types = node.options, [node.input(k) for k in range(3)]
+        (count, row), width = types[0].dims[1:], types[1].dims[2]
+        if not count or count * width >= 1 << 32:
+            return
+        per_class = min(o.detections_per_class, o.max_detections, count)
+        merged = o.num_classes * per_class if o.use_regular_nms else 0
+        scales = np.array(o.scales, np.float32).astype(np.float64)
+        spec = DetectionSpec(o.use_regular_nms, *(t.dtype == U8 for t in types[:2]))
+        inputs = [operand for operand in steps.inputs if operand is not None]
+        bytes_of = [t.dtype == U8 for t in types]
+        steps.call(
+            spec, *inputs, steps.constant("scales", lambda: scales), *steps.outputs,
+            steps.temporary(count * 28 + merged * 8 + 64), steps.status, count, row, o.num_classes,
+            width, width - o.num_classes, o.max_detections, per_class,
+            min(o.max_classes_per_detection, o.num_classes), o.max_classes_per_detection,
+            *(t.zero_point if b else 0 for t, b in zip(types, bytes_of, strict=True)),
+            o.score_threshold, o.iou_threshold,
+            *(t.scale if b else 1.0 for t, b in zip(types, bytes_of, strict=True)),
+            items=1, cost_ns=50 + count * (60.0 + width * (8.0 if o.use_regular_nms else 0.5)),
+        )  # fmt: skip
 
 
 def _dequantized(x: Array, tensor: TensorType, *, wide: bool = False) -> Array:
