@@ -52,8 +52,8 @@ BINARY = {
     "mul": (np.multiply, (F32, I32, I64)),
     "div": (np.divide, (F32,)),
     "squared_difference": (lambda a, b: (a - b) * (a - b), (F32, I32)),
-    "logical_and": (np.logical_and, (BOOL,)),
-    "logical_or": (np.logical_or, (BOOL,)),
+    "and": (np.logical_and, (BOOL,)),
+    "or": (np.logical_or, (BOOL,)),
     "equal": (np.equal, (F32, I32, BOOL)),
     "not_equal": (np.not_equal, (F32, I32, BOOL)),
     "less": (np.less, (F32, I32, I64, I16)),
@@ -228,7 +228,7 @@ def test_sums_are_exact_for_all_pairs_of_bytes(dtype: DType, sign: int, isa: Isa
         forms = tuple(HALF if m == (1 << 30, 0) else "u64" for m in multipliers)
         blocks = [block(isa, f, m, 0) for f, m in zip(forms, multipliers, strict=True) if f != HALF]
         constants = np.concatenate([*blocks, block(isa, "u64", final, zeros[2])])
-        spec = Sum8Spec(0, (1, 1), dtype, (*forms, "u64"), full, 20, sign, False)
+        spec = Sum8Spec(0, (1, 1), (dtype, dtype), dtype, (*forms, "u64"), full, 20, sign, False)
         y = flat(spec, isa, [a, b], np.zeros_like(a), constants, *zeros[:2], *limits)
         terms = [
             mbqm((x.astype(np.int64) - zero) << 20, *m)
@@ -244,7 +244,7 @@ def test_sums_are_exact_for_all_pairs_of_bytes(dtype: DType, sign: int, isa: Isa
 def test_linear_sums_are_clamped_to_the_bounds(dtype: DType, full: bool, isa: Isa) -> None:
     a, b = ALL_A.view(dtype.numpy), ALL_B.view(dtype.numpy)
     limits = fixedpoint.type_range(dtype) if full else (20, 90)
-    spec = Line8Spec(0, (1, 1), dtype, (), full)
+    spec = Line8Spec(0, (1, 1), (dtype, dtype), dtype, (), full)
     y = flat(spec, isa, [a, b], np.zeros_like(a), 700, -900, *limits, 12345, 10)
     expected = (a.astype(np.int64) * 700 - b.astype(np.int64) * 900 + 12345) >> 10
     np.testing.assert_array_equal(y, np.clip(expected, *limits))
@@ -259,11 +259,11 @@ def test_products_and_prelu_are_exact_for_all_pairs_of_bytes(real: float, isa: I
     m, shift = (np.array([part]) for part in multiplier)
     form = requantize.best_form(m, shift, -5, 1 << 16)
     constants = block(isa, form, multiplier, -5)
-    spec = Product8Spec(0, (1, 1), I8, (form,), True)
+    spec = Product8Spec(0, (1, 1), (I8, I8), I8, (form,), True)
     y = flat(spec, isa, [a, b], np.zeros_like(a), constants, 3, -100, -128, 127)
     product = mbqm(x * factor, *multiplier) - 5
     np.testing.assert_array_equal(y, np.clip(product, -128, 127))
-    prelu = Prelu8Spec(0, (1, 1), I8, (form, form), True)
+    prelu = Prelu8Spec(0, (1, 1), (I8, I8), I8, (form, form), True)
     y = flat(prelu, isa, [a, b], np.zeros_like(a), np.tile(constants, 2), 3, -100, -128, 127)
     expected = np.where(x >= 0, mbqm(x, *multiplier) - 5, product)
     np.testing.assert_array_equal(y, np.clip(expected, -128, 127))
@@ -280,7 +280,7 @@ def test_kernels_compile_for_other_machines(isa: Isa) -> None:
         kernels.QuantizeSpec(0, (1,), I8),
         kernels.CastSpec(0, (1,), F32, I16),
         kernels.LookupSpec(),
-        Sum8Spec(1, (1, 1), I8, (HALF, "u64", "u64"), True, 20, 1, False),
+        Sum8Spec(1, (1, 1), (I8, I8), I8, (HALF, "u64", "u64"), True, 20, 1, False),
     ]
     for spec in specs:
         assert llvm.compile_ir(spec.emit("kernel", isa), isa)

@@ -125,6 +125,8 @@ class Immediate:
         self.outputs = tuple(Memory(self._fenced(array)) for array in filled)
         self.results = [fence.array for fence in self.fences[first:]]
         self.sources = self.fences[:first]
+        self.status = Memory(self._fenced(np.zeros(1, np.int64)))
+        self.refusal = self.fences[-1].array
 
     def _fenced(self, array: np.ndarray) -> int:
         self.fences.append(Fenced(array))

@@ -52,6 +52,11 @@ class Isa(Record):
         """True where the activations of `dot4` are u8, false where they are i8."""
         return self.dot != "sdot"
 
+    @property
+    def converts_half(self) -> bool:
+        """True where instructions convert float16 to float32 and back."""
+        return self.arch == "aarch64" or "f16c" in self.needs
+
     def dot4(self, fn: Function, acc: Value, a: Value, b: Value) -> Value:
         """acc[l] += sum over j < 4 of a[4l + j] * b[4l + j], exactly (int32 wraps).
 

@@ -1,4 +1,4 @@
-"""Exact sums, products, squares of differences and PRELU of 8-bit tensors.
+"""Exact sums, products, quotients, comparisons and piecewise lines of quantized tensors.
 
 The constants of a kernel are blocks of kernels/requantize.py, one after the other, for one
 vector of equal channels. Zero points and bounds are arguments.
@@ -11,6 +11,13 @@ from typing import Any
 from litejit.codegen.isa import Isa
 from litejit.codegen.lang import Function, Ptr, Type, Value, i8, i32, i64
 from litejit.kernels import requantize
+from litejit.kernels.elementwise import FUNCTIONS
+from litejit.kernels.fixedpoint import (
+    divided_by_power,
+    high_multiply,
+    leading_zeros,
+    reciprocal,
+)
 from litejit.kernels.walk import WalkSpec, type_of
 from litejit.types import DType
 
@@ -20,16 +27,17 @@ HALF = "half"  # the term whose multiplier is exactly 1/2: no rounding, one shif
 class _Bytes(WalkSpec):
     """`forms` are those of the blocks of constants; `full`: the bounds are the type's own."""
 
+    inputs: tuple[DType, ...]
     dtype: DType
     forms: tuple[str, ...]
     full: bool
 
     def operands(self) -> tuple[Type, ...]:
-        """Two 8-bit tensors."""
-        return (type_of(self.dtype), type_of(self.dtype))
+        """Tensors of 8 or 16 bits."""
+        return tuple(type_of(dtype) for dtype in self.inputs)
 
     def result(self) -> Type:
-        """The same type."""
+        """The output's type."""
         return type_of(self.dtype)
 
     def lanes(self, isa: Isa) -> int:
@@ -53,8 +61,8 @@ class _Bytes(WalkSpec):
         return [*(number.to(i32).splat(lanes) for number in numbers), blocks]
 
     def centred(self, values: list[Value], made: list[Any]) -> list[Value]:
-        """Both inputs less their zero points, i32."""
-        return [value.to(i32) - zero for value, zero in zip(values, made[:2], strict=True)]
+        """The inputs less their zero points, i32."""
+        return [value.to(i32) - made[k] for k, value in enumerate(values)]
 
     def scaled(self, isa: Isa, block: int, x: Value, made: list[Any]) -> Value:
         """One rescaling of any int32 within its form's bound."""
@@ -122,11 +130,82 @@ class Product8Spec(_Bytes):
 
 
 class Prelu8Spec(_Bytes):
-    """x where x >= 0, else x * alpha; forms: x, product."""
+    """x where x >= 0, else x * alpha; forms: x, product.
+
+    Without an alpha x is rescaled by another number below 0, by its negative where `negates`;
+    with one form alone everywhere alike.
+    """
+
+    negates: bool = False
 
     def body(self, fn: Function, isa: Isa, values: list[Value], made: list[Any]) -> Value:
         """Both sides, then a choice."""
-        x, alpha = self.centred(values, made)
-        positive = self.scaled(isa, 0, x, made)
-        negative = self.scaled(isa, 1, x * alpha, made)
-        return self.narrowed(fn, (x >= 0).choose(positive, negative), made)
+        x, *alpha = self.centred(values, made)
+        y = self.scaled(isa, 0, x, made)
+        if len(self.forms) > 1:
+            below = self.scaled(isa, 1, x * alpha[0] if alpha else x, made)
+            y = (x >= 0).choose(y, -below if self.negates else below)
+        return self.narrowed(fn, y, made)
+
+
+class Total8Spec(_Bytes):
+    """The sum of codes less one zero point for each and one more, << 19; forms: sum."""
+
+    def body(self, fn: Function, isa: Isa, values: list[Value], made: list[Any]) -> Value:
+        """int32 wraps."""
+        total = -made[0]
+        for value in values:
+            total = total + (value.to(i32) - made[0])
+        return self.narrowed(fn, self.scaled(isa, 0, total << 19, made), made)
+
+
+class Compare8Spec(_Bytes):
+    """A comparison of FUNCTIONS after both codes, with 8 more bits, are scaled; forms: a, b."""
+
+    function: str
+
+    def body(self, fn: Function, isa: Isa, values: list[Value], made: list[Any]) -> Value:
+        """Two rescalings."""
+        a, b = (
+            self.scaled(isa, block, x << 8, made)
+            for block, x in enumerate(self.centred(values, made))
+        )
+        return FUNCTIONS[self.function](a, b)
+
+
+class Quotient8Spec(_Bytes):
+    """act(a / b): a 31-bit reciprocal of b, then one multiplier; no blocks of constants.
+
+    After the bounds come the multiplier, its shift, the output's zero point and a status, for
+    codes of b that equal its zero point.
+    """
+
+    def lanes(self, isa: Isa) -> int:
+        """The arithmetic is 64 bits wide."""
+        return isa.lanes(i64)
+
+    def extras(self) -> dict[str, Type | Ptr]:
+        """All numbers, and the status."""
+        names = ("zero0", "zero1", "low", "high", "multiplier", "shift", "zero")
+        return {**dict.fromkeys(names, i64), "status": Ptr(i64)}
+
+    def prepare(self, fn: Function, isa: Isa, extras: list[Any]) -> list[Any]:
+        """Everything in every lane."""
+        return [number.splat(self.lanes(isa)) for number in extras]
+
+    def refuses(self, values: list[Value], made: list[Any]) -> Value:
+        """Divisors that stand for 0."""
+        return values[1].to(i64).equals(made[1])
+
+    def body(self, fn: Function, isa: Isa, values: list[Value], made: list[Any]) -> Value:
+        """The reciprocal of abs(b), the numerator with as many bits as fit, two products."""
+        a, b = (value.to(i64) - zero for value, zero in zip(values, made[:2], strict=True))
+        a = (b < 0).choose(-a, a)
+        inverse, over = reciprocal(fn.maximum(fn.absolute(b), 1), 31)
+        room = leading_zeros(a ^ (a >> 63)) - 33
+        quotient = high_multiply(high_multiply(a << room, inverse), made[4])
+        count = over + room - made[5]
+        near = divided_by_power(quotient, fn.minimum(fn.maximum(count, 0), 31))
+        far = (quotient >> (count & 31)) + (quotient >= 0).to(i64)
+        y = (count > 31).choose(far, near) + made[6]
+        return fn.minimum(fn.maximum(y, made[2]), made[3]).to(self.result())

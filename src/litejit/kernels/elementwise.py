@@ -1,18 +1,34 @@
-"""Functions of floats and plain integers, conversions, look-ups: one row each."""
+"""Functions of numbers and truth values, conversions, look-ups: one row each."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import reduce
 from typing import Any
 
 from litejit.codegen import math
 from litejit.codegen.isa import Isa
-from litejit.codegen.lang import Function, Ptr, Type, Value, f32, i8, i32, i64, u8
+from litejit.codegen.lang import (
+    Function,
+    Ptr,
+    Type,
+    Value,
+    f32,
+    f64,
+    i8,
+    i32,
+    i64,
+    u8,
+    u32,
+    u64,
+)  # fmt: skip
 from litejit.kernels.base import KernelSpec
-from litejit.kernels.walk import WalkSpec, type_of
+from litejit.kernels.walk import WalkSpec, closed, computed, opened, type_of
 from litejit.types import DType
 
 _BELOW_HALF = 0.49999997  # trunc(r + this, with r's sign) rounds halves away from zero, no others
+_TOP32 = 2.0**31
+_INFINITY = float("inf")
 
 Body = Callable[..., Value]
 
@@ -22,8 +38,8 @@ def _hard_swish(x: Value) -> Value:
 
 
 def _sign(x: Value) -> Value:
-    one, minus_one = x.fn.const(1.0, x.type), x.fn.const(-1.0, x.type)
-    return (x > 0.0).choose(one, (x < 0.0).choose(minus_one, x * 0.0))
+    one, minus_one = x.fn.const(1, x.type), x.fn.const(-1, x.type)
+    return (x > 0).choose(one, (x < 0).choose(minus_one, x * x.fn.const(0, x.type)))
 
 
 def _square_of_difference(a: Value, b: Value) -> Value:
@@ -32,13 +48,123 @@ def _square_of_difference(a: Value, b: Value) -> Value:
 
 
 def _clamped(operation: Callable[[Value, Value], Value]) -> Body:
-    """Floats with a fused activation; its bounds are the last two parameters."""
+    """With a fused activation, whose bounds are the last two parameters."""
 
     def body(a: Value, b: Value, *bounds: Value) -> Value:
         y = operation(a, b)
+        if not y.type.is_float:
+            bounds = tuple(bound.saturate_to(y.type.scalar) for bound in bounds)
         return math.clamp(y, *bounds) if bounds else y
 
     return body
+
+
+def _quotient(a: Value, b: Value) -> tuple[Value, Value]:
+    """a / b of float32 or of whole numbers of at most 32 bits, and b, in float64; 1 for b = 0.
+
+    Rounding such a quotient to 53 bits does not carry it to the next whole number.
+    """
+    divisor = b.to(f64)
+    divisor = divisor.equals(0.0).choose(divisor.fn.const(1.0, divisor.type), divisor)
+    return a.to(f64) / divisor, divisor
+
+
+def _whole(x: Value, kind: Type) -> Value:
+    """A float64 as a whole number, cut; 2**31 wraps to -2**31."""
+    wrapped = (x >= _TOP32).choose(x.fn.const(-_TOP32, x.type), x)
+    return wrapped.to(i32).to(kind)
+
+
+def _divide(a: Value, b: Value, *bounds: Value) -> Value:
+    """Whole numbers are cut toward zero."""
+    if a.type.is_float:
+        return _clamped(lambda x, y: x / y)(a, b, *bounds)
+    quotient, _ = _quotient(a, b)
+    low, high = (bound.to(f64) for bound in bounds) if bounds else (None, None)
+    return _whole(math.clamp(quotient, low, high), a.type.scalar)
+
+
+def _floor_divide(a: Value, b: Value) -> Value:
+    below = math.floor(_quotient(a, b)[0])
+    return below.to(f32) if a.type.is_float else _whole(below, a.type.scalar)
+
+
+def _floor_modulo(a: Value, b: Value) -> Value:
+    """The rest with b's sign."""
+    fn = a.fn
+    if a.type.is_float:
+        rest = math.remainder(a, b)
+        return (rest.differs(0.0) & ((b < 0.0) ^ (rest < 0.0))).choose(rest + b, rest)
+    if a.type.bits <= 32:
+        quotient, divisor = _quotient(a, b)
+        return _whole(a.to(f64) - math.floor(quotient) * divisor, a.type.scalar)
+    trapping = b.equals(0) | b.equals(-1)  # nothing is left of a division by -1
+    rest = a % trapping.choose(fn.const(1, b.type), b)
+    return (rest.differs(0) & ((b ^ rest) < 0)).choose(rest + b, rest)
+
+
+def _whole_power(a: Value, b: Value) -> Value:
+    """a**b of int32, b >= 0, by squaring in float64; what int32 cannot hold is -2**31."""
+    fn, lanes = a.fn, a.type.lanes
+    size = fn.absolute(a).bitcast(u32 * lanes)
+    # powers of 0, 1 and -1 depend on whether b is 0 and odd, those of others have few bits
+    exponent = (size < 2).choose(fn.minimum(b, 2) - (b > 2).to(i32) * (b & 1), fn.minimum(b, 32))
+    base = a.to(f64)
+    result = fn.const(1.0, base.type)
+    for bit in range(6):
+        result = ((exponent >> bit) & 1).differs(0).choose(result * base, result)
+        base = base * base
+    fits = fn.absolute(result) < _TOP32
+    return fits.choose(result, fn.const(-_TOP32, result.type)).to(i32)
+
+
+def _power(a: Value, b: Value) -> Value:
+    return math.power(a, b) if a.type.is_float else _whole_power(a, b)
+
+
+def _shift_right(a: Value, b: Value) -> Value:
+    """A count outside the type's width is taken to its end."""
+    return a >> a.fn.minimum(a.fn.maximum(b, 0), a.type.bits - 1)
+
+
+def _shift_left(a: Value, b: Value) -> Value:
+    """A count outside the type's width leaves nothing."""
+    inside = (b >= 0) & (b < a.type.bits)
+    return inside.choose(a << inside.choose(b, 0), 0)
+
+
+def _fake_quant(x: Value, low: Value, high: Value, scale: Value, inverse: Value) -> Value:
+    """Steps of `scale` from `low` on, halves away from zero."""
+    steps = (math.clamp(x, low, high) - low) * inverse
+    moved = math.floor(steps)
+    moved = (steps - moved >= 0.5).choose(moved + 1.0, moved)
+    return moved * scale + low
+
+
+def parts(x: Value) -> tuple[Value, Value]:
+    """The real and the imaginary part (f32) of complex numbers (u64)."""
+    lanes = x.type.lanes
+    return x.to(u32).bitcast(f32 * lanes), (x >> 32).to(u32).bitcast(f32 * lanes)
+
+
+def joined(real: Value, imaginary: Value | None = None) -> Value:
+    """Complex numbers (u64) of their parts (f32)."""
+    lanes = real.type.lanes
+    low = real.bitcast(u32 * lanes).to(u64)
+    return low if imaginary is None else low | (imaginary.bitcast(u32 * lanes).to(u64) << 32)
+
+
+def _complex_product(a: Value, b: Value) -> Value:
+    (a0, a1), (b0, b1) = parts(a), parts(b)
+    return joined(a0 * b0 - a1 * b1, a0 * b1 + a1 * b0)
+
+
+def _complex_size(x: Value) -> Value:
+    """Infinite where a part is, even beside NaN, as C's hypot."""
+    wide = [x.fn.absolute(part.to(f64)) for part in parts(x)]
+    size = x.fn.sqrt(wide[0] * wide[0] + wide[1] * wide[1]).to(f32)
+    infinite = wide[0].equals(_INFINITY) | wide[1].equals(_INFINITY)
+    return infinite.choose(x.fn.const(_INFINITY, size.type), size)
 
 
 def _byte(condition: Value) -> Value:
@@ -54,28 +180,43 @@ FUNCTIONS: dict[str, Body] = {
     "nearest": math.nearest, "sqrt": lambda x: x.fn.sqrt(x), "abs": lambda x: x.fn.absolute(x),
     "neg": lambda x: -x, "square": lambda x: x * x, "sign": _sign, "hard_swish": _hard_swish,
     "clip": math.clamp, "leaky_relu": lambda x, alpha: (x > 0.0).choose(x, x * alpha),
-    # of two operands; floats that can take an activation have its bounds as parameters
+    "logical_not": lambda x: _byte(x.equals(0)), "fake_quant": _fake_quant,
+    "real": lambda x: parts(x)[0], "imaginary": lambda x: parts(x)[1], "size": _complex_size,
+    # of two operands; those that can take an activation have its bounds as parameters
     "add": _clamped(lambda a, b: a + b), "sub": _clamped(lambda a, b: a - b),
-    "mul": _clamped(lambda a, b: a * b), "div": _clamped(lambda a, b: a / b),
+    "mul": _clamped(lambda a, b: a * b), "div": _divide, "complex_mul": _complex_product,
+    "floor_div": _floor_divide, "floor_mod": _floor_modulo, "atan2": math.atan2,
     "maximum": lambda a, b: (a > b).choose(a, b), "minimum": lambda a, b: (a < b).choose(a, b),
-    "squared_difference": _square_of_difference, "power": math.power,
+    "larger": lambda a, b: (a < b).choose(b, a), "smaller": lambda a, b: (b < a).choose(b, a),
+    "squared_difference": _square_of_difference, "power": _power,
     "prelu": lambda x, alpha: (x >= 0 if not x.type.is_float else x >= 0.0).choose(x, x * alpha),
-    "logical_and": lambda a, b: a & b, "logical_or": lambda a, b: a | b,
+    "and": lambda a, b: a & b, "or": lambda a, b: a | b, "xor": lambda a, b: a ^ b,
+    "shift_right": _shift_right, "shift_left": _shift_left,
     "equal": lambda a, b: _byte(a.equals(b)), "not_equal": lambda a, b: _byte(a.differs(b)),
     "less": lambda a, b: _byte(a < b), "less_equal": lambda a, b: _byte(a <= b),
     "greater": lambda a, b: _byte(a > b), "greater_equal": lambda a, b: _byte(a >= b),
     # of three
     "select": lambda condition, x, other: condition.differs(0).choose(x, other),
+    # of any number
+    "sum": lambda *terms: reduce(Value.__add__, terms),
 }  # fmt: skip
+_REFUSES: dict[str, Body] = {
+    **dict.fromkeys(("div", "floor_div", "floor_mod"), lambda a, b: b.equals(0)),
+    "power": lambda a, b: b < 0,
+}
 
 
 class ElementwiseSpec(WalkSpec):
-    """A row of FUNCTIONS; `parameters` float32 arguments follow y."""
+    """A row of FUNCTIONS; `parameters` float32 arguments follow y, then a status where `checked`.
+
+    Floats of 16 bits are computed in float32.
+    """
 
     function: str
     inputs: tuple[DType, ...]
     output: DType
     parameters: int
+    checked: bool = False
 
     def operands(self) -> tuple[Type, ...]:
         """The inputs' types."""
@@ -85,24 +226,39 @@ class ElementwiseSpec(WalkSpec):
         """The output's type."""
         return type_of(self.output)
 
+    def lanes(self, isa: Isa) -> int:
+        """As many as the widest type that is computed with has in one register."""
+        return min(isa.lanes(computed(dtype)) for dtype in (*self.inputs, self.output))
+
     def extras(self) -> dict[str, Type | Ptr]:
-        """The parameters."""
-        return {f"p{k}": f32 for k in range(self.parameters)}
+        """The parameters and the status."""
+        parameters: dict[str, Type | Ptr] = {f"p{k}": f32 for k in range(self.parameters)}
+        return parameters | ({"status": Ptr(i64)} if self.checked else {})
 
     def prepare(self, fn: Function, isa: Isa, extras: list[Any]) -> list[Any]:
         """Parameters in every lane."""
         return [value.splat(self.lanes(isa)) for value in extras]
 
+    def refuses(self, values: list[Value], made: list[Any]) -> Value:
+        """By the function."""
+        return _REFUSES[self.function](*values)
+
     def body(self, fn: Function, isa: Isa, values: list[Value], made: list[Any]) -> Value:
         """One row of the table."""
-        return FUNCTIONS[self.function](*values, *made)
+        operands = [opened(dtype, x) for dtype, x in zip(self.inputs, values, strict=True)]
+        return closed(self.output, FUNCTIONS[self.function](*operands, *made))
 
 
 class CastSpec(WalkSpec):
-    """y = x as another type: floats are cut and saturate, NaN is the largest; integers wrap."""
+    """y = x as another type: floats are cut and saturate; integers wrap.
+
+    NaN becomes the largest integer, or 0 where `nan_is_zero`. Complex numbers lose their
+    imaginary part.
+    """
 
     source: DType
     target: DType
+    nan_is_zero: bool = False
 
     def operands(self) -> tuple[Type, ...]:
         """x."""
@@ -112,21 +268,35 @@ class CastSpec(WalkSpec):
         """y."""
         return type_of(self.target)
 
+    def lanes(self, isa: Isa) -> int:
+        """As many as the widest type that is computed with has in one register."""
+        return min(isa.lanes(computed(dtype)) for dtype in (self.source, self.target))
+
     def body(self, fn: Function, isa: Isa, values: list[Value], made: list[Any]) -> Value:
         """By the kinds of both types."""
-        (x,) = values
-        target = self.result()
+        (loaded,) = values
+        x = parts(loaded)[0] if self.source.name == "COMPLEX64" else opened(self.source, loaded)
         if self.target.name == "BOOL":
             return _byte(x.differs(0.0 if x.type.is_float else 0))
-        if not x.type.is_float or target.is_float:
-            return x.to(target)
-        unsigned = target.kind == "u"
-        largest = (1 << (target.bits - (0 if unsigned else 1))) - 1
-        if target.bits < 32:
-            low = 0 if unsigned else -largest - 1
+        if self.target.name == "COMPLEX64":
+            return joined(x.to(f32))
+        if self.target.is_float:  # a float64 is rounded to 16 bits at once
+            short = computed(self.target) != self.result() and x.type.scalar == f64
+            return closed(self.target, x if short else x.to(computed(self.target)))
+        return self._whole(fn, x) if x.type.is_float else x.to(self.result())
+
+    def _whole(self, fn: Function, x: Value) -> Value:
+        """Saturated."""
+        target, bits = self.result(), self.target.bits
+        low, largest = 0, (1 << bits) - 1
+        if target.kind == "i":
+            low, largest = -(1 << (bits - 1)), (1 << (bits - 1)) - 1
+        if bits < 32:
             whole = fn.minimum(fn.maximum(x.saturate_to(i32), low), largest).to(target)
         else:
             whole = x.saturate_to(target)
+        if self.nan_is_zero:
+            return whole
         return x.differs(x).choose(fn.const(largest, whole.type), whole)
 
 

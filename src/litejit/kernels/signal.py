@@ -249,22 +249,6 @@ class LogSpec(KernelSpec):
         return fn.ir()
 
 
-class DivideSpec(KernelSpec):
-    """y = clamp(x / d) of int32, toward zero. Arguments: x, y, d, low, high. Items: elements.
-
-    d is neither 0 nor -1.
-    """
-
-    def emit(self, name: str, isa: Isa) -> str:
-        """Element by element: the quotient of 64-bit numbers is exact."""
-        fn = Function(name, isa, x=Ptr(i32), y=Ptr(i32), divisor=i64, low=i64, high=i64)
-        x, y, divisor, low, high = fn.args
-        with fn.loop(fn.end, start=fn.begin) as i:
-            quotient = (x[i].to(f64) / divisor.to(f64)).to(i64)
-            y[i] = fn.minimum(fn.maximum(quotient, low), high).to(i32)
-        return fn.ir()
-
-
 class FramesSpec(KernelSpec):
     """Rows of int16 cut into overlapping frames, with samples kept from run to run.
 
@@ -340,4 +324,29 @@ class OverlapAddSpec(KernelSpec):
                     target.store(i, total, mask=fn.first(stop - i, lanes))
             with fn.loop(size, start=size - step) as i:
                 own[i] = 0
+        return fn.ir()
+
+
+class ClassifySpec(KernelSpec):
+    """y[i] = x[indices[i]], and whether it is at least thresholds[i].
+
+    Arguments: x, indices, thresholds, reached (bytes), y, status (code 1: an index is not below
+    `count`), count. Items: indices.
+    """
+
+    def emit(self, name: str, isa: Isa) -> str:
+        """One after the other; where an index is wrong, the first number is read."""
+        fn = Function(
+            name, isa, x=Ptr(i32), indices=Ptr(i32), thresholds=Ptr(i32), reached=Ptr(i8),
+            y=Ptr(i32), status=Ptr(i64), count=i64,
+        )  # fmt: skip
+        x, indices, thresholds, reached, y, status, count = fn.args
+        with fn.loop(fn.end, start=fn.begin) as i:
+            place = indices[i].to(i64)
+            known = (place >= 0) & (place < count)
+            with fn.when(known ^ True):
+                status[0] = (i & 0xFFFFFFFF) | (1 << 48)
+            value = x[known.choose(place, 0)]
+            y[i] = value
+            reached[i] = (value >= thresholds[i]).to(i8)
         return fn.ir()

@@ -12,7 +12,6 @@ from litejit.codegen.lang import (
     Ptr,
     Value,
     f32,
-    i1,
     i8,
     i16,
     i32,
@@ -22,6 +21,7 @@ from litejit.codegen.lang import (
     u64,
 )
 from litejit.kernels.base import KernelSpec
+from litejit.kernels.fixedpoint import reciprocal
 from litejit.kernels.reduce import fold_row
 
 if TYPE_CHECKING:
@@ -173,7 +173,6 @@ class L2NormF32(KernelSpec):
 
 
 MOST_COLUMNS = 8192 * 4  # a lane's sum of exponentials must fit 32 bits, with 4 lanes
-_HIGH = 2**31 - 1
 
 
 class Softmax8(KernelSpec):
@@ -199,7 +198,7 @@ class Softmax8(KernelSpec):
         with fn.loop(fn.end, start=fn.begin) as row:
             source = x + row * n
             self._look_up(fn, source, n, table, exps)
-            factor, shift = reciprocal(fn, self._sum(fn, exps, n))
+            factor, shift = reciprocal(self._sum(fn, exps, n), 12)
             self._scale(fn, exps, y + row * n, n, factor, shift)
         return fn.ir()
 
@@ -252,27 +251,3 @@ class Softmax8(KernelSpec):
                 target.store(at, value)
             with fn.when(left < lanes):
                 target.store(at, value, mask=fn.first(left, lanes))
-
-
-def _high_multiply(a: Value, b: Value | int) -> Value:
-    """a * b / 2**31, rounded half up: what gemmlowp's high multiply comes to, in int64."""
-    return (a * b + (1 << 30)) >> 31
-
-
-def _left(fn: Function, x: Value, count: int) -> Value:
-    """x * 2**count, clamped to int32."""
-    return fn.minimum(fn.maximum(x << count, -_HIGH - 1), _HIGH)
-
-
-def reciprocal(fn: Function, total: Value) -> tuple[Value, Value]:
-    """(1 / total in Q0.31, bits of total over 1) for total in Q12.19, as i64 scalars."""
-    zeros = fn.call("llvm.ctlz.i64", i64, total, fn.const(0, i1))
-    over = fn.const(44, i64) - zeros  # 64 - 20 where total is 1
-    normal = (total << zeros).bitcast(u64) >> 32
-    a = normal.to(i64) - (1 << 31)
-    half = (a + (_HIGH + 1)) >> 1
-    y = _high_multiply(half, -1010580540) + 1515870810
-    for _ in range(3):
-        rest = fn.const(1 << 29, i64) - _high_multiply(half, y)
-        y = y + _left(fn, _high_multiply(y, rest), 2)
-    return _left(fn, y, 1), over

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from math import lcm
 from typing import Any
 
+from litejit.codegen import math
 from litejit.codegen.isa import Isa
 from litejit.codegen.lang import (
     Function,
@@ -13,9 +14,9 @@ from litejit.codegen.lang import (
     Ptr,
     Type,
     Value,
-    f16,
     f32,
     f64,
+    i1,
     i8,
     i16,
     i32,
@@ -29,15 +30,37 @@ from litejit.kernels.base import KernelSpec
 from litejit.types import DType
 
 TYPES: dict[str, Type] = {
-    **{"FLOAT32": f32, "FLOAT64": f64, "FLOAT16": f16, "BOOL": u8, "INT4": i8, "UINT4": u8},
-    **{"INT8": i8, "INT16": i16, "INT32": i32, "INT64": i64},
-    **{"UINT8": u8, "UINT16": u16, "UINT32": u32, "UINT64": u64},
+    **{"FLOAT32": f32, "FLOAT64": f64, "FLOAT16": u16, "BFLOAT16": u16, "COMPLEX64": u64},
+    **{"INT8": i8, "INT16": i16, "INT32": i32, "INT64": i64, "INT2": i8, "INT4": i8},
+    **{"UINT8": u8, "UINT16": u16, "UINT32": u32, "UINT64": u64, "UINT4": u8, "BOOL": u8},
 }
+_SHORT_FLOATS = {
+    "FLOAT16": (math.from_half, math.to_half), "BFLOAT16": (math.from_bfloat, math.to_bfloat),
+}  # fmt: skip
+REFUSED = 1 << 48  # what a kernel that must refuse its data stores
 
 
 def type_of(dtype: DType) -> Type:
-    """How one element lies in memory; bool is a byte that holds 0 or 1."""
+    """How one element lies in memory; bool is a byte that holds 0 or 1.
+
+    Floats of 16 bits are their bits, a complex number is the 64 bits of both parts.
+    """
     return TYPES[dtype.name]
+
+
+def computed(dtype: DType) -> Type:
+    """What kernels compute with: float32 for floats of 16 bits."""
+    return f32 if dtype.name in _SHORT_FLOATS else TYPES[dtype.name]
+
+
+def opened(dtype: DType, x: Value) -> Value:
+    """A loaded vector as numbers to compute with."""
+    return _SHORT_FLOATS[dtype.name][0](x) if dtype.name in _SHORT_FLOATS else x
+
+
+def closed(dtype: DType, y: Value) -> Value:
+    """Computed numbers as they lie in memory."""
+    return _SHORT_FLOATS[dtype.name][1](y) if dtype.name in _SHORT_FLOATS else y
 
 
 class WalkSpec(KernelSpec):
@@ -48,7 +71,8 @@ class WalkSpec(KernelSpec):
     number for all. Arguments: the operands, y, what `extras` declares, then the run's length, the
     outer sizes and, operand by operand, the outer strides in elements. An item is a run, or where
     `rank` is 0 a `block` of it. Loads may pass the end of an operand by less than one vector of
-    at most 64 bytes.
+    at most 64 bytes. A kernel with an argument named "status" (Ptr(i64)) stores REFUSED there if
+    `refuses` holds anywhere.
     """
 
     rank: int
@@ -88,6 +112,10 @@ class WalkSpec(KernelSpec):
         """One vector of results."""
         raise NotImplementedError
 
+    def refuses(self, values: list[Value], made: list[Any]) -> Value:
+        """In which lanes the operands have no result; asked only where there is a status."""
+        raise NotImplementedError
+
     def emit(self, name: str, isa: Isa) -> str:
         """Rows, each a loop of whole vectors and a masked rest."""
         types, extras = self.operands(), self.extras()
@@ -97,12 +125,13 @@ class WalkSpec(KernelSpec):
         args |= {f"stride{k}_{d}": i64 for k in range(len(types)) for d in range(self.rank)}
         fn = Function(name, isa, **args)
         values = dict(zip(args, fn.args, strict=True))
-        made = self.prepare(fn, isa, [values[key] for key in extras])
+        made = self.prepare(fn, isa, [values[key] for key in extras if key != "status"])
+        status = values.get("status")
         inputs = [values[f"x{k}"] for k in range(len(types))]
         if self.rank == 0:
             block = self.block(isa)
             end = fn.end if block == 1 else fn.minimum(fn.end * block, values["run"])
-            self._run(fn, isa, inputs, values["y"], fn.begin * block, end, made)
+            self._run(fn, isa, inputs, values["y"], fn.begin * block, end, made, status)
             return fn.ir()
         sizes = [values[f"size{d}"] for d in range(self.rank)]
         with fn.loop(fn.end, start=fn.begin) as row:
@@ -114,30 +143,39 @@ class WalkSpec(KernelSpec):
                     offset = offset + place * values[f"stride{k}_{d}"]
                 moved.append(pointer + offset)
             target = values["y"] + row * values["run"]
-            self._run(fn, isa, moved, target, fn.const(0, i64), values["run"], made)
+            self._run(fn, isa, moved, target, fn.const(0, i64), values["run"], made, status)
         return fn.ir()
 
     def _run(
         self, fn: Function, isa: Isa, inputs: list[Pointer], y: Pointer,
-        begin: Value, end: Value, made: list[Any],
+        begin: Value, end: Value, made: list[Any], status: Pointer | None,
     ) -> None:  # fmt: skip
         lanes = self.lanes(isa)
         loaders = [
             _loader(pointer, move, lanes) for pointer, move in zip(inputs, self.moves, strict=True)
         ]
 
-        def evaluate(i: Value, j: int) -> Value:
-            return self.body(fn, isa, [load(i, j) for load in loaders], made)
+        bad = [fn.const(0, i1 * lanes)] if status is not None else []
+
+        def evaluate(i: Value, j: int, mask: Value | None) -> None:
+            loaded = [load(i, j) for load in loaders]
+            if bad:
+                refused = self.refuses(loaded, made)
+                bad[0] = bad[0] | (refused if mask is None else refused & mask)
+            y.store(i + j * lanes, self.body(fn, isa, loaded, made), mask=mask)
 
         step = lcm(lanes, self.period)
         whole = begin + (end - begin) / step * step
-        with fn.loop(whole, start=begin, step=step) as i:
+        with fn.loop(whole, start=begin, step=step, carry=bad) as i:
             for j in range(step // lanes):
-                y.store(i + j * lanes, evaluate(i, j))
+                evaluate(i, j, None)
         for j in range(step // lanes):
             at = whole + j * lanes
-            with fn.when(at < end):
-                y.store(at, evaluate(whole, j), mask=fn.first(end - at, lanes))
+            with fn.when(at < end, carry=bad):
+                evaluate(whole, j, fn.first(end - at, lanes))
+        if status is not None:
+            with fn.when(math.any_of(bad[0])):
+                status[0] = fn.const(REFUSED, i64)
 
 
 def _loader(pointer: Pointer, move: int, lanes: int) -> Callable[[Value, int], Value]:

@@ -13,7 +13,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from litejit.kernels.signal import DivideSpec
 from litejit.ops import activation, arithmetic, bitwise, compare, fixedexp, quantize, unary
 from litejit.ops import fixedpoint as fixed
 from litejit.ops import reduce as reductions
@@ -21,7 +20,7 @@ from litejit.ops import softmax as softmaxes
 from litejit.ops.base import Arrays, Lowering, Node, Types
 from litejit.ops.elementwise import require_scales
 from litejit.ops.indexing import made, normal_axis
-from litejit.types import BF16, C64, F16, F32, F64, I8, I16, I32, U8, Array, DType, TensorType
+from litejit.types import F32, I8, I16, I32, U8, Array, DType, TensorType
 
 _CODES = 128  # of int8 on either side of 0
 
@@ -123,13 +122,9 @@ class Softmax(softmaxes.Softmax):
     ends; here the sum has as many bits as it needs.
     """
 
-    def reference(self, node: Node, *inputs: Any) -> Arrays:
-        """As LiteRT's, but for int16."""
-        (x,) = inputs
-        if x.dtype != np.int16 or x.size == 0:
-            return super().reference(node, *inputs)
-        ratio = node.input(0).scale * self.beta(node) / (10.0 / 65535.0)
-        return softmaxes.softmax16_by(x.astype(np.int64), ratio).astype(np.int16)
+    def ratio(self, node: Node) -> float:
+        """In float64."""
+        return node.input(0).scale * self.beta(node) / (10.0 / 65535.0)
 
 
 def _one_scale(node: Node) -> tuple[tuple[int, int], tuple[int, int]]:
@@ -182,6 +177,15 @@ class AddN(bitwise.AddN):
         terms = [_scaled(node, np.asarray(x)) for x in inputs]
         return _finished(node, np.asarray(sum(terms[1:], terms[0])))
 
+    def lower(self, node: Node, steps: Lowering) -> None:
+        """The sum of int8 terms is that of codes: the first multiplier is a half."""
+        from litejit.ops import lowering
+
+        if node.input(0).dtype == I8:
+            lowering.total8(node, steps, _one_scale(node)[1])
+        else:
+            super().lower(node, steps)
+
 
 class Cumsum(reductions.Cumsum):
     """float32, and int8: running sums with 20 more bits."""
@@ -214,29 +218,6 @@ class Cumsum(reductions.Cumsum):
         lower_running_sum(node, steps, _one_scale(node)[1] if is_byte else None)
 
 
-class Div(arithmetic.Div):
-    """int32 by a constant number is compiled."""
-
-    def lower(self, node: Node, steps: Lowering) -> None:
-        """Floats as LiteRT's; 0 and -1, which need checks, run in NumPy."""
-        divisor, x = node.input(1).value, steps.inputs[0]
-        if node.input(0).dtype != I32:
-            super().lower(node, steps)
-        elif divisor is not None and divisor.size == 1 and x is not None and node.output(0).size:
-            number = int(divisor.reshape(-1)[0])
-            low, high = _INT32_BOUNDS[int(node.options.activation)]
-            if number not in (0, -1) and node.output(0).size == node.input(0).size:
-                size = node.output(0).size
-                steps.call(
-                    DivideSpec(), x, steps.outputs[0], number, low, high, items=size,
-                    cost_ns=5 + size * 2.0,
-                )  # fmt: skip
-
-
-_LOW32, _HIGH32 = -(1 << 31), (1 << 31) - 1
-_INT32_BOUNDS = {0: (_LOW32, _HIGH32), 1: (0, _HIGH32), 2: (-1, 1), 3: (0, 6)}
-
-
 class SquaredDifference(arithmetic.SquaredDifference):
     """int16 too, without extra bits."""
 
@@ -263,8 +244,13 @@ class SquaredDifference(arithmetic.SquaredDifference):
         return arithmetic.finish(node, (x - y) ** 2, terms.y, terms.low, terms.high)
 
     def lower(self, node: Node, steps: Lowering) -> None:
-        """int16 runs in NumPy."""
-        if node.input(0).dtype != I16:
+        """Exact vector kernels."""
+        from litejit.ops import lowering
+
+        if self.is_quantized(node):
+            terms = arithmetic.common_scale(node, self.left_shift(node), squared=True)
+            lowering.sum8(node, steps, terms, -1, squared=True)
+        else:
             super().lower(node, steps)
 
 
@@ -277,10 +263,10 @@ class Greater(compare.Greater):
             return np.zeros(np.broadcast_shapes(a.shape, b.shape), np.bool_)
         return super().compute(node, a, b)
 
-    def lower(self, node: Node, steps: Lowering) -> None:
-        """int16 runs in NumPy."""
-        if node.input(0).dtype != I16:
-            super().lower(node, steps)
+    def infer(self, node: Node) -> Types:
+        """Known before the run for int16."""
+        (y,) = super().infer(node)
+        return [y.with_value(np.zeros(y.dims, np.bool_)) if node.input(0).dtype == I16 else y]
 
 
 _RSQRT_OP = unary.Rsqrt
@@ -304,9 +290,6 @@ class Rsqrt(_RSQRT_OP):  # type: ignore[misc,valid-type]
         return np.where(value == 0, 32767, result)
 
 
-_FLOATS = (F16, BF16, F32, F64, C64)
-
-
 class Cast(quantize.Cast):
     """NaN becomes 0, where LiteRT makes it the largest integer."""
 
@@ -318,12 +301,10 @@ class Cast(quantize.Cast):
         return super().reference(node, x)
 
     def lower(self, node: Node, steps: Lowering) -> None:
-        """Floats to integers run in NumPy; uint32 and int32 have the same bytes."""
-        x, y = node.input(0).dtype, node.output(0).dtype
-        if {x.name, y.name} == {"INT32", "UINT32"}:
-            steps.alias(0, 0)
-        elif node.input(0).dtype not in _FLOATS or not node.output(0).dtype.is_integer:
-            super().lower(node, steps)
+        """As LiteRT's, but for NaN."""
+        from litejit.ops import lowering
+
+        lowering.cast(node, steps, nan_is_zero=node.input(0).dtype == F32)
 
 
 class Quantize(quantize.Quantize):

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from litejit.micro import support
-from litejit.micro.lowering import table16
 from litejit.ops.base import Arrays, Lowering, Node, Op, Types
 from litejit.ops.elementwise import Unary
 from litejit.ops.resolver import BuiltinOpResolver
@@ -17,11 +16,12 @@ from litejit.types import I16, Array
 _OWN = {
     "ops_numeric": "LOGISTIC:Logistic TANH:Tanh RELU6:Relu6 MUL:Mul PRELU:Prelu"
     " LEAKY_RELU:LeakyRelu SOFTMAX:Softmax ADD_N:AddN CUMSUM:Cumsum CAST:Cast QUANTIZE:Quantize"
-    " SQUARED_DIFFERENCE:SquaredDifference GREATER:Greater RSQRT:Rsqrt DIV:Div",
+    " SQUARED_DIFFERENCE:SquaredDifference GREATER:Greater RSQRT:Rsqrt",
     "ops_matrix": "CONV_2D:Conv2D DEPTHWISE_CONV_2D:DepthwiseConv2D SVDF:SVDF"
     " TRANSPOSE_CONV:TransposeConv FULLY_CONNECTED:FullyConnected",
     "ops_lstm": "UNIDIRECTIONAL_SEQUENCE_LSTM:SequenceLSTM",
-    "ops_custom": "CIRCULAR_BUFFER:CircularBuffer TFLM_DECODE:Decode",
+    "ops_custom": "BasicClassifier:BasicClassifier CIRCULAR_BUFFER:CircularBuffer"
+    " TFLM_DECODE:Decode",
     "ops_signal": "SignalEnergy:Energy SignalFftAutoScale:FftAutoScale SignalWindow:Window"
     " SignalFilterBank:FilterBank SignalFilterBankLog:FilterBankLog SignalPCAN:Pcan"
     " SignalFilterBankSpectralSubtraction:SpectralSubtraction"
@@ -113,7 +113,9 @@ def narrowed(op: Op, name: str, *, custom: bool) -> Op:
             if support.refusing_stage(name, *_names(node), custom=custom):
                 return
             if isinstance(self, Unary) and node.input(0).dtype == node.output(0).dtype == I16:
-                table16(node, steps)
+                from litejit.ops import lowering
+
+                lowering.table16(node, steps)
             elif not _depends_on_data(super().infer, node):
                 super().lower(node, steps)
 

@@ -269,6 +269,16 @@ class _Relu(Unary):
         x = np.where(x < f(self.low), f(self.low), x)
         return np.where(x > f(self.high), f(self.high), x)
 
+    def lower(self, node: Node, steps: Lowering) -> None:
+        """int16 by a rescaling; a table for 8-bit tensors."""
+        from litejit.ops import lowering
+
+        if node.input(0).dtype == I16:
+            first = fixedpoint.quantize_multiplier(self.multiplier(node))
+            lowering.piecewise8(node, steps, first, limits=self.limits(node.output(0)))
+        else:
+            super().lower(node, steps)
+
     def limits(self, y: TensorType) -> tuple[int, int]:
         """The bounds as codes of the output."""
         low, high = fixedpoint.type_range(y.dtype)
@@ -362,6 +372,19 @@ class LeakyRelu(Unary):
         result = np.where(centred >= 0, positive, negative) + y.zero_point
         return np.asarray(np.clip(result, *fixedpoint.type_range(y.dtype)))
 
+    def lower(self, node: Node, steps: Lowering) -> None:
+        """int16 by two rescalings; a table for 8-bit tensors."""
+        from litejit.ops import lowering
+
+        if node.input(0).dtype == I16:
+            first, second = (
+                fixedpoint.quantize_multiplier(abs(real)) for real in self.multipliers(node)
+            )
+            negates = self.multipliers(node)[1] < 0
+            lowering.piecewise8(node, steps, first, second, negates=negates)
+        else:
+            super().lower(node, steps)
+
 
 @builtin("PRELU")
 class Prelu(Binary):
@@ -412,12 +435,12 @@ class Prelu(Binary):
         return np.asarray(np.clip(result, *fixedpoint.type_range(y.dtype)))
 
     def lower(self, node: Node, steps: Lowering) -> None:
-        """Exact vector kernels for 8-bit tensors too."""
+        """Exact vector kernels for quantized tensors too."""
         from litejit.ops import lowering
 
-        if node.input(0).dtype in (I8, U8):
+        if self.is_quantized(node):
             first, second = (fixedpoint.quantize_multiplier(m) for m in self.multipliers(node))
-            lowering.prelu8(node, steps, first, second)
+            lowering.piecewise8(node, steps, first, second)
         else:
             super().lower(node, steps)
 

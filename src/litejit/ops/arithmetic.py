@@ -316,8 +316,14 @@ class Div(Binary):
         return np.asarray(np.clip(result + y.zero_point, low, high))
 
     def lower(self, node: Node, steps: Lowering) -> None:
-        """Floats only: integers are checked while they are divided."""
-        if node.input(0).dtype == F32:
+        """Exact vector kernels, which check the divisors."""
+        from litejit.ops import lowering
+
+        if self.is_quantized(node):
+            multiplier = fixedpoint.quantize_multiplier(self.multiplier(node))
+            limits = fixedpoint.activation_range(node.output(0), int(node.options.activation))
+            lowering.quotient8(node, steps, multiplier, limits)
+        else:
             super().lower(node, steps)
 
 
@@ -427,6 +433,7 @@ class FloorDiv(Binary):
     """y = floor(a / b), divided in float64; a divisor 0 is an error, for floats too."""
 
     options = options.FloorDivOptions
+    kernel = "floor_div"
     dtypes = (F32, I8, I16, I32)
 
     def compute(self, node: Node, a: Array, b: Array) -> Array:
@@ -441,6 +448,7 @@ class FloorMod(Binary):
     """The rest of a / b with b's sign. An integer divisor 0 is an error, a float one gives NaN."""
 
     options = options.FloorModOptions
+    kernel = "floor_mod"
     dtypes = (F32, I8, I16, I32, I64)
 
     def compute(self, node: Node, a: Array, b: Array) -> Array:
@@ -457,6 +465,7 @@ class Atan2(Binary):
     """The angle of the point (b, a), in (-pi, pi]; equal shapes only."""
 
     options = options.ATan2Options
+    kernel = "atan2"
     dtypes = (F32, F16, BF16, F64)
 
     def check_types(self, node: Node, a: TensorType, b: TensorType, y: TensorType) -> None:

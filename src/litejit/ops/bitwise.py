@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from litejit.model.options import elementwise as options
-from litejit.ops.base import Arrays, Node, Op, Types, builtin
+from litejit.ops.base import Arrays, Lowering, Node, Op, Types, builtin
 from litejit.ops.elementwise import Binary
 from litejit.ops.floats import narrow, widen
 from litejit.types import (
@@ -43,6 +43,7 @@ class BitwiseXor(_Bits):
     """y = a ^ b."""
 
     options = options.BitwiseXorOptions
+    kernel = "xor"
 
     def compute(self, node: Node, a: Array, b: Array) -> Array:
         """Bit by bit."""
@@ -54,6 +55,7 @@ class RightShift(_Bits):
     """y = a >> b, keeping the sign; b is clamped to [0, width - 1]."""
 
     options = options.RightShiftOptions
+    kernel = "shift_right"
 
     def compute(self, node: Node, a: Array, b: Array) -> Array:
         """Move by a clamped count."""
@@ -66,7 +68,7 @@ class LogicalAnd(Binary):
 
     options = options.LogicalAndOptions
     dtypes = (BOOL,)
-    kernel = "logical_and"
+    kernel = "and"
 
     def compute(self, node: Node, a: Array, b: Array) -> Array:
         """Both."""
@@ -79,7 +81,7 @@ class LogicalOr(Binary):
 
     options = options.LogicalOrOptions
     dtypes = (BOOL,)
-    kernel = "logical_or"
+    kernel = "or"
 
     def compute(self, node: Node, a: Array, b: Array) -> Array:
         """Either."""
@@ -113,6 +115,12 @@ class AddN(Op):
                 total = total + other
         return np.asarray(total, node.output(0).dtype.numpy)
 
+    def lower(self, node: Node, steps: Lowering) -> None:
+        """One pass over all tensors."""
+        from litejit.ops import lowering
+
+        lowering.function(node, steps, "sum")
+
 
 _ALL = (F16, F32, F64, I8, I16, I32, I64, U8, U16, U32, U64, BOOL)
 
@@ -123,6 +131,8 @@ class _Stablehlo(Op):
     arity = (2, 2)
     is_elementwise = True
     dtypes: ClassVar[tuple[DType, ...]] = _ALL
+    kernel: ClassVar[str] = ""
+    of_bools: ClassVar[str] = ""  # the kernel of bools, where it is another
 
     def infer(self, node: Node) -> Types:
         """One output, as the inputs."""
@@ -144,10 +154,20 @@ class _Stablehlo(Op):
         """The operation."""
         raise NotImplementedError
 
+    def lower(self, node: Node, steps: Lowering) -> None:
+        """A vector kernel."""
+        from litejit.ops import lowering
+
+        other = self.of_bools if node.input(0).dtype == BOOL else ""
+        lowering.function(node, steps, other or self.kernel)
+
 
 @builtin("STABLEHLO_ADD")
 class StablehloAdd(_Stablehlo):
     """y = a + b; of bools, or."""
+
+    kernel = "add"
+    of_bools = "or"
 
     def compute(self, a: Array, b: Array) -> Array:
         """The sum."""
@@ -158,6 +178,8 @@ class StablehloAdd(_Stablehlo):
 class StablehloMultiply(_Stablehlo):
     """y = a * b; of bools, and."""
 
+    kernel = "mul"
+
     def compute(self, a: Array, b: Array) -> Array:
         """The product."""
         return np.asarray(a * b)
@@ -166,6 +188,8 @@ class StablehloMultiply(_Stablehlo):
 @builtin("STABLEHLO_MAXIMUM")
 class StablehloMaximum(_Stablehlo):
     """y = b if a < b else a, as C++'s max."""
+
+    kernel = "larger"
 
     def compute(self, a: Array, b: Array) -> Array:
         """The larger one."""
@@ -176,6 +200,8 @@ class StablehloMaximum(_Stablehlo):
 class StablehloMinimum(_Stablehlo):
     """y = b if b < a else a, as C++'s min."""
 
+    kernel = "smaller"
+
     def compute(self, a: Array, b: Array) -> Array:
         """The smaller one."""
         return np.where(b < a, b, a)
@@ -185,6 +211,7 @@ class StablehloMinimum(_Stablehlo):
 class StablehloAnd(_Stablehlo):
     """y = a & b of integers or bools."""
 
+    kernel = "and"
     dtypes = (I8, I16, I32, I64, U8, U16, U32, U64, BOOL)
 
     def compute(self, a: Array, b: Array) -> Array:
@@ -196,6 +223,7 @@ class StablehloAnd(_Stablehlo):
 class StablehloShiftLeft(_Stablehlo):
     """y = a << b; a count outside [0, width - 1] gives 0, as StableHLO defines it."""
 
+    kernel = "shift_left"
     dtypes = (I8, I16, I32)
 
     def compute(self, a: Array, b: Array) -> Array:

@@ -73,8 +73,12 @@ class _Comparison(Binary):
         return np.asarray(type(self).relation(*values), np.bool_)
 
     def lower(self, node: Node, steps: Lowering) -> None:
-        """Floats and whole numbers; 8-bit codes are compared in NumPy."""
-        if node.input(0).dtype != STRING:
+        """Vector kernels; strings are compared in NumPy."""
+        from litejit.ops import lowering
+
+        if self.is_quantized(node):
+            lowering.compare8(node, steps, self.kernel)
+        elif node.input(0).dtype != STRING:
             super().lower(node, steps)
 
 

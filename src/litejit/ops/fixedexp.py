@@ -139,33 +139,16 @@ def log_of_sum(raw: Array) -> Array:
 
 def inverse_sqrt(value: int) -> tuple[int, int]:
     """1 / sqrt(value) as (multiplier, left shift <= 0), for a squared norm below 2**31."""
-    if value <= 1:
-        return _HIGH, 0
-    shift = 11
-    while value >= 1 << 29:
-        value //= 4
-        shift += 1
-    pairs = (31 - value.bit_length()) // 2 - 1
-    shift -= pairs
-    value <<= 2 * pairs
-    a = np.asarray(value >> 1, I64)
-    half_a = rounding_divide_by_pot(a, 1)
-    x: Array = np.asarray(1 << 28, I64)
-    for _ in range(5):
-        cube = saturating_shift(_mul(_mul(x, x), x), 6)
-        x = saturating_shift(_mul(x, (1 << 28) + (1 << 27)) - _mul(half_a, cube), 3)
-    multiplier = int(_mul(x, 1518500250))
-    if shift < 0:
-        multiplier, shift = multiplier << -shift, 0
-    return multiplier, -shift
+    multiplier, shift = inverse_sqrts(np.asarray(value))
+    return int(multiplier), int(shift)
 
 
 def inverse_sqrts(values: Array) -> tuple[Array, Array]:
-    """1 / sqrt of integers below 2**29 as (multipliers, left shifts); values below 2 give 1."""
+    """1 / sqrt of integers below 2**31 as (multipliers, left shifts); values below 2 give 1."""
     value = np.maximum(np.asarray(values, I64), 2)
-    pairs = (31 - bit_length(value)) // 2 - 1
-    shift, a = 11 - pairs, value << (2 * pairs) >> 1
-    half_a = rounding_divide_by_pot(a, 1)
+    pairs = (31 - bit_length(value)) // 2 - 1  # -1: from 2**29 on two bits are dropped
+    normal = np.where(pairs < 0, value >> 2, value << (2 * np.maximum(pairs, 0)))
+    shift, half_a = 11 - pairs, rounding_divide_by_pot(normal >> 1, 1)
     x: Array = np.full(value.shape, 1 << 28, I64)
     for _ in range(5):
         cube = saturating_shift(_mul(_mul(x, x), x), 6)

@@ -12,15 +12,18 @@ from litejit.errors import InvokeError
 from litejit.kernels import arithmetic_int8 as bytes_
 from litejit.kernels import elementwise as kernels
 from litejit.kernels import requantize
+from litejit.kernels.lookup16 import CODES, Lookup16Spec
 from litejit.kernels.rescale import LARGEST, RescaleSpec
 from litejit.kernels.walk import TYPES, WalkSpec
 from litejit.ops import fixedpoint
 from litejit.ops.arithmetic import Terms
 from litejit.ops.base import Lowering, Node, Operand
 from litejit.ops.broadcast import walk
+from litejit.ops.elementwise import FLOAT_RANGES
+from litejit.ops.floats import largest
 from litejit.ops.linear_sum import LEFT_SHIFT, linear_sum
 from litejit.ops.lut import codes_of
-from litejit.types import BOOL, F32, I4, I8, I16, I32, I64, U4, U8, U32, Array, DType
+from litejit.types import BOOL, C64, F16, F32, I8, I16, I32, I64, U8, Array, DType
 
 MAX_OUTER = 5
 GRAIN = 1024  # elements
@@ -30,12 +33,14 @@ Multiplier = tuple[int, int]
 _COST_NS = {
     "exp": 0.25, "log": 0.35, "tanh": 0.4, "logistic": 0.35, "swish": 0.35, "elu": 0.3, "gelu": 0.6,
     "gelu_tanh": 0.5, "rsqrt": 0.3, "sqrt": 0.2, "sin": 0.9, "cos": 0.9, "power": 2.0, "div": 0.15,
+    "floor_div": 1.5, "floor_mod": 2.0, "atan2": 3.0, "size": 1.0, "fake_quant": 0.2,
 }  # fmt: skip
 
 
 def _call(
     node: Node, steps: Lowering, make: Callable[[int, tuple[int, ...]], WalkSpec],
     extras: Sequence[Operand | int | float] = (), *, cost_ns: float = 0.06,
+    in_place: bool = True,
 ) -> None:  # fmt: skip
     """Walk the node's operands; nothing for empty outputs and more than five outer loops."""
     y = node.output(0)
@@ -51,6 +56,8 @@ def _call(
     numbers = [plan.inner, *plan.outer]
     numbers += [stride for strides in plan.strides for stride in strides[:-1]]
     for position, tensor in enumerate(node.inputs):
+        if not in_place:  # a kernel that may refuse its data leaves it as it is
+            break
         if tensor is not None and tensor.dims == y.dims and tensor.nbytes == y.nbytes:
             steps.may_share(0, position)
             break
@@ -65,7 +72,7 @@ def _call(
 
 
 def unary(node: Node, steps: Lowering, kernel: str, parameters: tuple[float, ...]) -> None:
-    """A table for bytes, a kernel for float32."""
+    """Tables for types of 8 and 16 bits, a kernel for the others."""
     x, y = node.input(0), node.output(0)
     if x.dtype in (I8, U8) and y.dtype in (I8, U8):
         try:
@@ -73,15 +80,61 @@ def unary(node: Node, steps: Lowering, kernel: str, parameters: tuple[float, ...
         except InvokeError:
             return  # some codes are refused: the reference looks at the data
         lookup(node, steps, table)
-    elif kernel and x.dtype == F32 and y.dtype == F32:
-        name = "clip" if kernel == "relu" else kernel
-        _call(
-            node, steps,
-            lambda rank, moves: kernels.ElementwiseSpec(
-                rank, moves, name, (F32,), F32, len(parameters)
-            ),
-            parameters, cost_ns=_COST_NS.get(name, 0.06),
-        )  # fmt: skip
+    elif x.dtype.bits == y.dtype.bits == 16:
+        table16(node, steps)
+    elif kernel and (x.dtype == F32 or kernel in _OF_ANY):
+        function(node, steps, "clip" if kernel == "relu" else kernel, parameters)
+
+
+def function(
+    node: Node, steps: Lowering, name: str, parameters: tuple[float, ...] = (), *,
+    checked: bool = False,
+) -> None:  # fmt: skip
+    """A row of kernels/elementwise's FUNCTIONS on the node's operands, in their own types."""
+    types = tuple(node.input(position).dtype for position in range(len(node.inputs)))
+    y = node.output(0).dtype
+    extras: tuple[Operand | float, ...] = (*parameters, steps.status) if checked else parameters
+    _call(
+        node, steps,
+        lambda rank, moves: kernels.ElementwiseSpec(
+            rank, moves, name, types, y, len(parameters), checked
+        ),
+        extras, cost_ns=_COST_NS.get(name, 0.06) * max(types[0].itemsize, 2) / 4,
+        in_place=not checked,
+    )  # fmt: skip
+
+
+def table16(node: Node, steps: Lowering) -> None:
+    """A function of 16-bit elements as a table of all its values.
+
+    Where it refuses integers, they are those below the zero point.
+    """
+    size, kind = node.output(0).size, node.input(0).dtype.numpy
+    if not size:
+        return
+    codes, least = np.arange(-(CODES // 2), CODES // 2).astype(np.int16).view(kind), -(CODES // 2)
+    values = _values(node, codes)
+    if values is None:
+        least = node.input(0).zero_point
+        values = _values(node, np.maximum(codes, least))
+        if values is None:
+            return
+    else:
+        steps.may_share(0, 0)
+    content: Array = np.ascontiguousarray(values).view(np.int16)
+    source = steps.inputs[0]
+    assert source is not None
+    steps.call(
+        Lookup16Spec(), source, steps.outputs[0], steps.constant("16-bit values", lambda: content),
+        steps.status, least, items=size, cost_ns=20 + size * 0.7, grain=GRAIN,
+    )  # fmt: skip
+
+
+def _values(node: Node, codes: Array) -> Array | None:
+    try:
+        return np.asarray(node.op.reference(node, codes))
+    except InvokeError:
+        return None
 
 
 def lookup(node: Node, steps: Lowering, table: Array) -> None:
@@ -101,31 +154,25 @@ def lookup(node: Node, steps: Lowering, table: Array) -> None:
 
 
 _ACTIVATED = ("add", "sub", "mul", "div")
-_PLAIN = (F32, I8, U8, I16, I32, I64, U32, BOOL)
+_OF_ANY = ("abs", "neg", "sign", "logical_not", "real", "imaginary", "size")
 
 
 def binary(node: Node, steps: Lowering, kernel: str) -> None:
-    """Floats and plain integers."""
+    """Floats, plain integers and truth values; whole divisors and exponents are checked."""
     a, y = node.input(0), node.output(0)
-    if not kernel or a.dtype not in _PLAIN:
-        return
-    if kernel in ("div", "power") and a.dtype != F32:
+    if not kernel:
         return
     parameters: tuple[float, ...] = ()
-    if kernel in _ACTIVATED:
-        activation = int(node.options.activation)
-        if a.dtype == F32:
-            low, high = fixedpoint.activation_range(y, activation)
-            parameters = (float(low), float(high))
-        elif activation:
-            return
-    _call(
-        node, steps,
-        lambda rank, moves: kernels.ElementwiseSpec(
-            rank, moves, kernel, (a.dtype, a.dtype), y.dtype, len(parameters)
-        ),
-        parameters, cost_ns=_COST_NS.get(kernel, 0.06) * a.dtype.itemsize / 4,
-    )  # fmt: skip
+    activation = int(node.options.activation) if kernel in _ACTIVATED else 0
+    if activation or (a.dtype.is_float and kernel in _ACTIVATED):
+        bound = largest(y.dtype) if y.dtype.is_float else float("inf")
+        low, high = FLOAT_RANGES[activation]
+        parameters = (-bound if low is None else float(low), float(bound if high is None else high))
+    whole = not a.dtype.is_float
+    checked = kernel == "floor_div" or (whole and kernel in ("div", "power", "floor_mod"))
+    function(
+        node, steps, "complex_mul" if a.dtype == C64 else kernel, parameters, checked=checked
+    )
 
 
 def select(node: Node, steps: Lowering) -> None:
@@ -144,16 +191,13 @@ def select(node: Node, steps: Lowering) -> None:
     )  # fmt: skip
 
 
-def cast(node: Node, steps: Lowering) -> None:
-    """Pairs of float32, bool and integers of 8 to 64 bits."""
+def cast(node: Node, steps: Lowering, *, nan_is_zero: bool = False) -> None:
+    """Any pair of types."""
     x, y = node.input(0).dtype, node.output(0).dtype
-    allowed = (F32, BOOL, I8, U8, I16, I32, I64)
-    if x not in allowed or y not in allowed:
-        return
-    if x == y:
+    if x == y or (x.bits == y.bits and x.is_integer and y.is_integer):
         steps.alias(0, 0)
         return
-    _call(node, steps, lambda rank, moves: kernels.CastSpec(rank, moves, x, y))
+    _call(node, steps, lambda rank, moves: kernels.CastSpec(rank, moves, x, y, nan_is_zero))
 
 
 def quantize(node: Node, steps: Lowering) -> None:
@@ -203,10 +247,12 @@ def rescale(node: Node, steps: Lowering) -> None:
 
 
 def dequantize(node: Node, steps: Lowering) -> None:
-    """Integers with one scale."""
+    """Integers with one scale, and float16."""
     x = node.input(0)
-    per_channel = x.quantization is not None and x.quantization.per_channel
-    if per_channel or x.dtype not in (I8, U8, I16, I4, U4):
+    if x.dtype == F16:
+        cast(node, steps)
+        return
+    if x.quantization is not None and x.quantization.per_channel:
         return
     _call(
         node, steps, lambda rank, moves: kernels.DequantizeSpec(rank, moves, x.dtype),
@@ -230,17 +276,19 @@ def _bytes_call(
     limits: tuple[int, int], cost_ns: float, **fields: Any,
 ) -> None:  # fmt: skip
     """Blocks of constants (form, multiplier, zero point), then one call."""
-    a, b, y = node.input(0), node.input(1), node.output(0)
+    y, inputs = node.output(0), [node.input(k) for k in range(len(node.inputs))]
+    zeros = ([x.zero_point for x in inputs] + [0])[:2]
     needed = [entry for entry in rescalings if entry[0] != bytes_.HALF]
     forms = tuple(form for form, _, _ in rescalings)
     place = steps.constant(
         "rescalings", lambda: np.concatenate([_block(steps, *entry) for entry in needed])
     )
     full = limits == fixedpoint.type_range(y.dtype)
+    types = tuple(x.dtype for x in inputs)
     _call(
         node, steps,
-        lambda rank, moves: spec(rank, moves, y.dtype, forms, full, **fields),
-        (place, a.zero_point, b.zero_point, *limits), cost_ns=cost_ns,
+        lambda rank, moves: spec(rank, moves, types, y.dtype, forms, full, **fields),
+        (place, *zeros, *limits), cost_ns=cost_ns,
     )  # fmt: skip
 
 
@@ -249,13 +297,14 @@ def sum8(node: Node, steps: Lowering, terms: Terms, sign: int, *, squared: bool 
     zero = node.output(0).zero_point
     if not squared and _line8(node, steps, terms, sign):
         return
-    reach = 256 if node.input(0).dtype.bits == 8 else 1 << 15
+    symmetric = not node.input(0).zero_point and not node.input(1).zero_point
+    reach = 256 if node.input(0).dtype.bits == 8 else 1 << (15 if symmetric else 16)
     rescalings = []
     for multiplier in (terms.a, terms.b):
         bound = reach << terms.left_shift
         form = bytes_.HALF if multiplier == (1 << 30, 0) else _form(multiplier, 0, bound)
         rescalings.append((form, multiplier, 0))
-    bound = (reach << terms.left_shift) ** (2 if squared else 1)
+    bound = min((reach << terms.left_shift) ** (2 if squared else 1), (1 << 31) - 1)
     rescalings.append((_form(terms.y, zero, bound), terms.y, zero))
     _bytes_call(
         node, steps, bytes_.Sum8Spec, rescalings, (terms.low, terms.high), 0.2,
@@ -276,10 +325,22 @@ def _line8(node: Node, steps: Lowering, terms: Terms, sign: int) -> bool:
         return False
     full = limits == fixedpoint.type_range(y.dtype)
     _call(
-        node, steps, lambda rank, moves: bytes_.Line8Spec(rank, moves, y.dtype, (), full),
+        node, steps,
+        lambda rank, moves: bytes_.Line8Spec(
+            rank, moves, (a.dtype, b.dtype), y.dtype, (), full
+        ),
         (line[0], line[1], *limits, line[2], line[3]), cost_ns=0.06,
     )  # fmt: skip
     return True
+
+
+def total8(node: Node, steps: Lowering, last: Multiplier) -> None:
+    """Sums of bytes of one scale, their zero point taken once more off, with 19 more bits."""
+    bound = min((256 * (len(node.inputs) + 1)) << 19, (1 << 31) - 1)
+    zero = node.output(0).zero_point
+    limits = fixedpoint.type_range(node.output(0).dtype)
+    form = _form(last, zero, bound)
+    _bytes_call(node, steps, bytes_.Total8Spec, [(form, last, zero)], limits, 0.2)
 
 
 def product8(node: Node, steps: Lowering, multiplier: Multiplier, limits: tuple[int, int]) -> None:
@@ -289,11 +350,41 @@ def product8(node: Node, steps: Lowering, multiplier: Multiplier, limits: tuple[
     _bytes_call(node, steps, bytes_.Product8Spec, [(form, multiplier, zero)], limits, 0.12)
 
 
-def prelu8(node: Node, steps: Lowering, first: Multiplier, second: Multiplier) -> None:
-    """PRELU of bytes."""
-    y = node.output(0)
-    rescalings = [
-        (_form(multiplier, y.zero_point, bound), multiplier, y.zero_point)
-        for multiplier, bound in ((first, 256), (second, 1 << 16))
-    ]
-    _bytes_call(node, steps, bytes_.Prelu8Spec, rescalings, fixedpoint.type_range(y.dtype), 0.5)
+def piecewise8(
+    node: Node, steps: Lowering, first: Multiplier, second: Multiplier | None = None, *,
+    limits: tuple[int, int] | None = None, negates: bool = False,
+) -> None:  # fmt: skip
+    """One rescaling at and above 0, another below: of x, or of the product of both operands."""
+    x, y = node.input(0), node.output(0)
+    bound = 256 if x.dtype.bits == 8 else 1 << 15
+    rescalings = [(_form(first, y.zero_point, bound), first, y.zero_point)]
+    if second is not None:
+        bound *= 256 if len(node.inputs) > 1 else 1
+        rescalings.append((_form(second, y.zero_point, bound), second, y.zero_point))
+    limits = limits or fixedpoint.type_range(y.dtype)
+    _bytes_call(node, steps, bytes_.Prelu8Spec, rescalings, limits, 0.5, negates=negates)
+
+
+def compare8(node: Node, steps: Lowering, kernel: str) -> None:
+    """Quantized codes; not where scales are so large that a form's limits would be met."""
+    rescalings = []
+    for tensor in (node.input(0), node.input(1)):
+        bound = (1 << tensor.dtype.bits) << 8
+        if bound * tensor.scale >= LARGEST:
+            return
+        multiplier = fixedpoint.quantize_multiplier(tensor.scale)
+        rescalings.append((_form(multiplier, 0, bound), multiplier, 0))
+    _bytes_call(node, steps, bytes_.Compare8Spec, rescalings, (0, 1), 0.3, function=kernel)
+
+
+def quotient8(node: Node, steps: Lowering, multiplier: Multiplier, limits: tuple[int, int]) -> None:
+    """Quotients of quantized codes."""
+    a, b, y = node.input(0), node.input(1), node.output(0)
+    numbers = (a.zero_point, b.zero_point, *limits, *multiplier, y.zero_point)
+    _call(
+        node, steps,
+        lambda rank, moves: bytes_.Quotient8Spec(
+            rank, moves, (a.dtype, b.dtype), y.dtype, (), False
+        ),
+        (*numbers, steps.status), cost_ns=3.0, in_place=False,
+    )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -48,6 +49,10 @@ class Differences:
         kept = np.where(codes >= self.least, codes, 0)
         return fixedpoint.multiply_by_quantized_multiplier(kept, self.multiplier, self.shift)
 
+    def to_codes(self) -> tuple[int, int]:
+        """The multiplier that turns Q5.26 into codes."""
+        return fixedpoint.quantize_multiplier(2.0 ** (31 - self.shift) / self.multiplier)
+
     def table(self) -> Array:
         """exp of the differences 0, -1 ... -255 in Q0.31 (0 where they do not count)."""
         codes = -np.arange(256)
@@ -73,16 +78,16 @@ def ratio16(scale: float, beta: float) -> float:
     return float(np.float32(scale) * np.float32(beta)) / (10.0 / 65535.0)
 
 
-def softmax16(rows: Array, scale: float, beta: float) -> Array:
-    """int16 softmax of int64 rows; scale * beta in float32."""
-    return softmax16_by(rows, ratio16(scale, beta))
-
-
-def softmax16_by(rows: Array, ratio: float) -> Array:
-    """int16 softmax of int64 rows by two interpolated tables; `ratio` as from ratio16."""
+def tables16() -> tuple[Array, Array]:
+    """exp(x) for x in [-10, 0], and 1 / (1 + x) for x in [0, 1], for int16 codes."""
     span = 65535
     exp_table = fixedexp.table16(np.exp, 10.0 / span, 32767, 2.0 / span)
-    inverse = fixedexp.table16(lambda v: 1.0 / (1.0 + v), 1.0 / span, -32768, 2.0 / span)
+    return exp_table, fixedexp.table16(lambda v: 1.0 / (1.0 + v), 1.0 / span, -32768, 2.0 / span)
+
+
+def softmax16(rows: Array, ratio: float) -> Array:
+    """int16 softmax of int64 rows by two interpolated tables; `ratio` as from ratio16."""
+    exp_table, inverse = tables16()
     multiplier, shift = fixedpoint.quantize_multiplier(ratio)
     below = rows - rows.max(-1, keepdims=True)
     codes = fixedpoint.multiply_by_quantized_multiplier(below, multiplier, shift) + 32767
@@ -128,6 +133,10 @@ class Softmax(Op):
         """The factor in front of the differences."""
         return float(node.options.beta) if node.options else 0.0
 
+    def ratio(self, node: Node) -> float:
+        """Codes of the int16 exponential table for one code of the input."""
+        return ratio16(node.input(0).scale, self.beta(node))
+
     def reference(self, node: Node, *inputs: Any) -> Arrays:
         (x,) = inputs
         kind = node.output().dtype
@@ -137,17 +146,20 @@ class Softmax(Op):
             return self._floats(node, x)
         scale, rows = node.input(0).scale, x.astype(np.int64)
         if x.dtype == np.int16:
-            return softmax16(rows, scale, self.beta(node)).astype(np.int16)
+            return softmax16(rows, self.ratio(node)).astype(np.int16)
         value = softmax8(rows, Differences(scale, self.beta(node)), kind.bits)
         least = np.iinfo(kind.numpy).min
         return np.asarray(value + least).astype(kind.numpy)
 
     def lower(self, node: Node, steps: Lowering) -> None:
         x, y, source = node.input(0), node.output(), steps.inputs[0]
-        if x.size == 0 or source is None or x.dtype.name not in ("FLOAT32", "UINT8", "INT8"):
+        if x.size == 0 or source is None or x.dtype.name in ("FLOAT16", "BFLOAT16"):
             return
         n = x.dims[-1]
         rows = x.size // n
+        if x.dtype.name == "INT16":
+            self._lower16(node, steps)
+            return
         if x.dtype.is_float:
             operands = (source, steps.outputs[0], n, self.beta(node))
             cost = rows * 25.0 + _vectors(node, steps) * 8
@@ -164,6 +176,25 @@ class Softmax(Op):
         scratch = steps.scratch(stride)
         steps.may_share()
         steps.call(spec, *operands8, scratch, stride, items=rows, cost_ns=cost)
+
+    def _lower16(self, node: Node, steps: Lowering) -> None:
+        from litejit.kernels.fixed_rows import Softmax16
+
+        x, source = node.input(0), steps.inputs[0]
+        assert source is not None
+        n, (multiplier, shift) = x.dims[-1], fixedpoint.quantize_multiplier(self.ratio(node))
+        tables = [
+            steps.constant(f"table {k}", lambda k=k: tables16()[k])  # type: ignore[misc]
+            for k in range(2)
+        ]
+        stride = (4 * n + 63) // 64 * 64
+        scratch = steps.scratch(stride)
+        steps.may_share()
+        steps.call(
+            Softmax16(), source, steps.outputs[0], *tables, scratch, n, stride,
+            multiplier, max(shift, 0), max(-shift, 0),
+            items=x.size // n, cost_ns=x.size // n * 30 + x.size * 4,
+        )  # fmt: skip
 
     def _floats(self, node: Node, x: Array) -> Array:
         kind = node.output().dtype
@@ -200,9 +231,7 @@ def log_softmax8(rows: Array, scale: float) -> Array:
     log_sum = fixedexp.log_of_sum(sums)
     least = np.full(log_sum.shape, differences.least - 1)
     if differences.shift > 0:
-        divisor, shift = fixedpoint.quantize_multiplier(
-            2.0 ** (31 - differences.shift) / differences.multiplier
-        )
+        divisor, shift = differences.to_codes()
         bound = fixedpoint.multiply_by_quantized_multiplier(log_sum - 2**31, divisor, shift)
         least = np.maximum(least, bound)
     value = fixedpoint.rounding_divide_by_pot(differences.scaled(below) - log_sum, 22)
@@ -243,15 +272,33 @@ class LogSoftmax(Op):
         return np.asarray(value + np.iinfo(x.dtype).max).astype(x.dtype)
 
     def lower(self, node: Node, steps: Lowering) -> None:
+        from litejit.kernels.fixed_rows import LogSoftmax8
+
         x, source = node.input(0), steps.inputs[0]
-        if x.size == 0 or source is None or x.dtype.name != "FLOAT32":
+        if x.size == 0 or source is None:
             return
         n = x.dims[-1]
         rows = x.size // n
-        operands = (source, steps.outputs[0], n, 1.0)
-        cost = rows * 35 + _vectors(node, steps) * 7
         steps.may_share()
-        steps.call(SoftmaxF32(log=True), *operands, items=rows, cost_ns=cost)
+        if x.dtype.is_float:
+            cost = rows * 35 + _vectors(node, steps) * 7
+            operands = (source, steps.outputs[0], n, 1.0)
+            steps.call(SoftmaxF32(log=True), *operands, items=rows, cost_ns=cost)
+            return
+        differences = Differences(x.scale, 1.0)
+        exps = fixedpoint.rounding_divide_by_pot(differences.table(), 12)
+        scaled = differences.scaled(-np.arange(256))
+        tables = [
+            steps.constant(name, partial(table.astype, np.int32))
+            for name, table in (("exponentials", exps), ("differences", scaled))
+        ]
+        bounded = differences.shift > 0
+        divisor, shift = differences.to_codes() if bounded else (0, 0)
+        steps.call(
+            LogSoftmax8(x.dtype.name == "UINT8", bounded), source, steps.outputs[0],
+            *tables, n, differences.least - 1, divisor, max(shift, 0), max(-shift, 0),
+            items=rows, cost_ns=rows * 60 + x.size * 3,
+        )  # fmt: skip
 
 
 @builtin("L2_NORMALIZATION", versions=range(1, 3))
@@ -287,27 +334,30 @@ class L2Normalization(Op):
                 return np.asarray(x / np.fmax(np.sqrt(squares), np.float32(1e-6)))
         wide = x.astype(np.int64) - node.input(0).zero_point
         rows = wide.reshape(-1, x.shape[-1])
-        sums = np.minimum((rows * rows).sum(-1), 2**31 - 1)
-        scaled = np.empty_like(rows)
-        for value in np.unique(sums):
-            multiplier, shift = fixedexp.inverse_sqrt(int(value))
-            at = sums == value
-            scaled[at] = self._scaled(x.dtype, rows[at], multiplier, shift)
+        sums = np.minimum((rows * rows).sum(-1, keepdims=True), 2**31 - 1)
+        scaled = self._scaled(x.dtype, rows, *fixedexp.inverse_sqrts(sums))
         zero, info = node.output().zero_point, np.iinfo(x.dtype)
         return np.asarray(np.clip(scaled + zero, info.min, info.max).reshape(x.shape), x.dtype)
 
     def lower(self, node: Node, steps: Lowering) -> None:
+        from litejit.kernels.fixed_rows import L2Norm8
+
         x, source = node.input(0), steps.inputs[0]
-        if x.size == 0 or source is None or x.dtype.name != "FLOAT32":
+        if x.size == 0 or source is None:
             return
         n = x.dims[-1]
-        cost = x.size // n * 20 + _vectors(node, steps) * 5
+        rows = x.size // n
         steps.may_share()
         operands = (source, steps.outputs[0], n)
-        steps.call(L2NormF32(), *operands, items=x.size // n, cost_ns=cost)
+        if x.dtype.is_float:
+            cost = rows * 20 + _vectors(node, steps) * 5
+            steps.call(L2NormF32(), *operands, items=rows, cost_ns=cost)
+            return
+        spec, cost = L2Norm8(x.dtype.name == "UINT8"), rows * 60 + x.size * 2
+        steps.call(spec, *operands, x.zero_point, items=rows, cost_ns=cost)
 
     @staticmethod
-    def _scaled(dtype: np.dtype[Any], rows: Array, multiplier: int, shift: int) -> Array:
+    def _scaled(dtype: np.dtype[Any], rows: Array, multiplier: Array, shift: Array) -> Array:
         if dtype == np.int8:
             return fixedpoint.multiply_by_quantized_multiplier(rows, multiplier, shift + 7)
         return fixedpoint.multiply_by_quantized_multiplier(128 * rows, multiplier, shift)

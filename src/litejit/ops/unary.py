@@ -6,13 +6,13 @@ Sources: LiteRT tflite/kernels/{elementwise,neg,exp,ceil,floor,round,sign,comple
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from litejit.model.options import elementwise as options
-from litejit.ops import fixedpoint, lut
-from litejit.ops.base import Node, Op, Types, builtin
+from litejit.ops import fixedexp, fixedpoint, lut
+from litejit.ops.base import Lowering, Node, Op, Types, builtin
 from litejit.ops.elementwise import require_scales, require_symmetric, unary
 from litejit.ops.floats import narrow
 from litejit.types import (
@@ -102,34 +102,6 @@ def _root(node: Node, x: Array) -> Array:
     return np.asarray(np.clip(whole + target.zero_point, low, high))
 
 
-def _inverse_root_multiplier(value: int) -> tuple[int, int]:
-    """1 / sqrt(value) as (m, left shift): five Newton steps in Q3.28."""
-    if value <= 1:
-        return 2**31 - 1, 0
-    shift = 11
-    while value >= 1 << 29:
-        value, shift = value // 4, shift + 1
-    pairs = (32 - value.bit_length() - 1) // 2 - 1
-    shift, value = shift - pairs, value << (2 * pairs)
-
-    def product(a: int, b: int) -> int:
-        return (a * b + (1 << 30)) >> 31
-
-    def rescaled(a: int, left: int) -> int:
-        return max(-(2**31), min(a << left, 2**31 - 1))
-
-    a = value >> 1
-    half = (a + 1) >> 1
-    x = 1 << 28
-    for _ in range(5):
-        cube = rescaled(product(product(x, x), x), 6)  # Q9.22 back to Q3.28
-        x = rescaled(product((1 << 28) + (1 << 27), x) - product(half, cube), 3)
-    x = product(x, 1518500250)
-    if shift < 0:
-        x, shift = x << -shift, 0
-    return x, -shift
-
-
 def _inverse_root(node: Node, x: Array) -> Array:
     """int8 through 20 extra bits; a code at its zero point gives the largest output."""
     source, target = node.input(0), node.output(0)
@@ -139,13 +111,10 @@ def _inverse_root(node: Node, x: Array) -> Array:
         return lut.interpolate(lut.interpolation_table(node, _inverse_root_of_table(target)), x)
     real = np.float32(np.sqrt(np.float32(source.scale))) * np.float32(target.scale)
     m, shift = fixedpoint.quantize_multiplier(1 / float(real))
-    table = np.full(512, 127, np.int64)
-    for code in np.unique(value).tolist():
-        if code:
-            inverse, left = _inverse_root_multiplier(code)
-            data = _mbqm(np.int64(1), inverse, left + 20)
-            table[code] = np.clip(_mbqm(data, m, shift - 20) + target.zero_point, -128, 127)
-    return table[value]
+    inverse, left = fixedexp.inverse_sqrts(value)
+    data = _mbqm(np.ones_like(value), inverse, left + 20)
+    codes = np.clip(_mbqm(data, m, shift - 20) + target.zero_point, -128, 127)
+    return np.where(value == 0, 127, codes)
 
 
 def _inverse_root_of_table(target: TensorType) -> Callable[[Array], Array]:
@@ -204,14 +173,16 @@ Sign = unary(
 )  # fmt: skip
 Square = unary("SQUARE", (F32,), np.square, options=options.SquareOptions, kernel="square")
 LogicalNot = unary(
-    "LOGICAL_NOT", (BOOL,), integers=_plain(np.logical_not), options=options.LogicalNotOptions
-)
+    "LOGICAL_NOT", (BOOL,), integers=_plain(np.logical_not), options=options.LogicalNotOptions,
+    kernel="logical_not",
+)  # fmt: skip
 
 
 class _ComplexPart(Op):
     """complex64 to float32, complex128 to float64."""
 
     is_elementwise = True
+    kernel: ClassVar[str] = ""
 
     def infer(self, node: Node) -> Types:
         """One output of x's shape, in the type of its parts."""
@@ -229,10 +200,19 @@ class _ComplexPart(Op):
         """The real number that is asked for."""
         raise NotImplementedError
 
+    def lower(self, node: Node, steps: Lowering) -> None:
+        """A vector kernel for complex64."""
+        from litejit.ops import lowering
+
+        if node.input(0).dtype == C64:
+            lowering.function(node, steps, self.kernel)
+
 
 @builtin("COMPLEX_ABS")
 class ComplexAbs(_ComplexPart):
     """The absolute value."""
+
+    kernel = "size"
 
     def part(self, x: Array) -> Array:
         """Its size."""
@@ -243,6 +223,8 @@ class ComplexAbs(_ComplexPart):
 class Real(_ComplexPart):
     """The real part."""
 
+    kernel = "real"
+
     def part(self, x: Array) -> Array:
         """Its first half."""
         return np.asarray(x.real)
@@ -251,6 +233,8 @@ class Real(_ComplexPart):
 @builtin("IMAG")
 class Imag(_ComplexPart):
     """The imaginary part."""
+
+    kernel = "imaginary"
 
     def part(self, x: Array) -> Array:
         """Its second half."""
