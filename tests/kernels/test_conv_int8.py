@@ -61,7 +61,8 @@ class Layer:
         self.panels = panels
         out_w = out[1] if out else 1
         self.shape = (depth, self.m, max(n - lanes, 0), k, n, out_w * n, panels, 1, *window,
-                      *dilation, *stride, *pad, ih, iw, out_w, (taps + 1) * 128)  # fmt: skip
+                      *dilation, *stride, *pad, ih, iw, out_w, (taps + 1) * 128,
+                      *[0] * 5)  # fmt: skip
         self.fixed = (self.weights, channels, ones, np.full(depth, s.input_zero, s.dtype),
                       np.zeros((taps + 1) * 16, np.int64))  # fmt: skip
         self.common, self.spec, self.isa, self.n = shared, spec, isa, n

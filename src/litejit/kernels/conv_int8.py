@@ -11,7 +11,8 @@ Two ways to find the rows of a:
   may lie apart (`out_line`, `out_pitch` bytes): transposed convolutions write phases.
 
 One work item is a tile of rows with `group` consecutive panels of channels; panels are the outer
-order. Rows past the end repeat the last row, the last vector of channels overlaps the one
+order, images (or matrices of a batch) the one around it. From one image to the next x, weights,
+constants and results move by their own steps, 0 where they stay. Rows past the end repeat the last row, the last vector of channels overlaps the one
 before: nothing is masked, and equal bytes are written twice.
 """
 
@@ -47,6 +48,8 @@ _SHAPE = (
     *("depth", "rows", "last_column", "pitch", "out_pitch", "out_line", "panels", "group"),
     *("taps_y", "taps_x", "step_y", "step_x", "stride_y", "stride_x", "pad_y", "pad_x"),
     *("height", "width", "out_width", "scratch_stride"),
+    # steps of an image: bytes, rows of the epilogue's parameters, elements of y
+    *("x_image", "weights_image", "channels_image", "row_image", "y_image"),
 )
 ARGUMENT_NAMES = (
     *("x", "weights", "channels", "ones", "padding", "scratch", "y"),
@@ -102,7 +105,12 @@ class _Conv:
         operands = (arg[n] for n in ARGUMENTS)
         self.finish = self.spec.epilogue.emitter(fn, self.isa, *operands)
         tiles = (arg["rows"] + (self.spec.rows - 1)) / self.spec.rows
-        with fn.loop(fn.end, start=fn.begin) as item:
+        each = tiles * ((arg["panels"] + (arg["group"] - 1)) / arg["group"])
+        starts = {n: arg[n] for n in ("x", "weights", "channels")}
+        with fn.loop(fn.end, start=fn.begin) as work:
+            image, item = work / each, work % each
+            arg.update({n: start + image * arg[f"{n}_image"] for n, start in starts.items()})
+            self.y_at, self.rows_before = (image * arg[f"{n}_image"] for n in ("y", "row"))
             first = (item / tiles) * arg["group"]
             row = (item % tiles) * self.spec.rows
             if self.spec.joined > 1:
@@ -195,13 +203,15 @@ class _Conv:
         last = arg["rows"] - 1
         if spec.taps:
             table = self._scratch() + arg["taps_y"] * arg["taps_x"] * TABLE_LANES
-            lines = [table[r] for r in range(spec.rows)]
+            lines = [table[r] + self.y_at for r in range(spec.rows)]
         else:
-            lines = [fn.minimum(row + r, last) * arg["out_pitch"] for r in range(spec.rows)]
+            ends = (fn.minimum(row + r, last) * arg["out_pitch"] for r in range(spec.rows))
+            lines = [end + self.y_at for end in ends]
         if spec.sums:
             factor = arg["common"].cast(i32).load(15).splat(self.lanes)
             sums = [total * factor for total in sums]
-        self.finish.begin_rows([fn.minimum(row + r, last) for r in range(spec.rows)])
+        rows = (fn.minimum(row + r, last) for r in range(spec.rows))
+        self.finish.begin_rows([index + self.rows_before for index in rows])
         for v in range(spec.vectors):
             column = fn.minimum((panel * spec.vectors + v) * self.lanes, arg["last_column"])
             constants = self.finish.load(blocks + v * self.finish.block)

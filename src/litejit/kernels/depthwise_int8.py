@@ -1,4 +1,4 @@
-"""8-bit depthwise convolution of one image, NHWC, one output channel for each input channel.
+"""8-bit depthwise convolution, NHWC, one output channel for each input channel.
 
 For every group of output rows and block of channels (as many as a vector has int32 lanes):
 1. each input column: four rows of bytes are interleaved into quads [channel][4 rows], the sign
@@ -7,7 +7,7 @@ For every group of output rows and block of channels (as many as a vector has in
 2. each output column: one dot product for each quad and kernel column, then the epilogue. Two
    output rows share their quads: the weights of the second one lie `stride` rows further down.
 
-One work item is one group of rows of one block. The last block overlaps the one before, the last
+One work item is one group of rows of one block, images being the outer order. The last block overlaps the one before, the last
 group of rows too: nothing is masked, and equal bytes are written twice.
 """
 
@@ -126,9 +126,13 @@ class _Depthwise:
         limit = fn.minimum(arg["width"], arg["columns"] - arg["pad_x"])
         self._fill_border(line, fn.const(0, i64), arg["pad_x"])
         self._fill_border(line, arg["pad_x"] + limit, arg["columns"])
+        start, groups = arg["x"], (arg["out_height"] + (spec.out_rows - 1)) / spec.out_rows
         with fn.loop(fn.end, start=fn.begin) as item:
-            group, block = item / arg["blocks"], item % arg["blocks"]
+            above, block = item / arg["blocks"], item % arg["blocks"]
+            image, group = above / groups, above % groups
+            arg["x"] = start + image * (arg["height"] * arg["width"] * arg["depth"])
             row = fn.minimum(group * spec.out_rows, arg["out_height"] - spec.out_rows)
+            self.rows_before = image * arg["out_height"]
             # with fewer channels than lanes there is one block
             last = fn.maximum(arg["depth"] - self.lanes, 0)
             channel = fn.minimum(block * self.lanes, last)
@@ -179,7 +183,7 @@ class _Depthwise:
         bias, constants = self.finish.bias(blocks), self.finish.load(blocks)
         steps = [arg["step_x"] * (kx * self.column) for kx in range(spec.taps_x)]
         at = [
-            (row + o) * (arg["out_width"] * arg["depth"]) + channel
+            (self.rows_before + row + o) * (arg["out_width"] * arg["depth"]) + channel
             for o in range(spec.out_rows)
         ]
         with fn.loop(arg["out_width"], nonempty=True) as x:

@@ -136,10 +136,10 @@ _SHAPE = (
 
 
 class Depthwise16Spec(KernelSpec):
-    """Depthwise convolution of one image, one output channel for each input channel.
+    """Depthwise convolution, one output channel for each input channel.
 
     Arguments: x, weights (int16 [taps_y, taps_x, channels]), channels, common, y, then sizes in
-    elements. An item is an output row. Taps outside the image are left out; the last block of
+    elements. An item is an output row of an image. Taps outside the image are left out; the last block of
     channels overlaps the one before.
     """
 
@@ -154,9 +154,11 @@ class Depthwise16Spec(KernelSpec):
         finish = self.epilogue.emitter(fn, isa, arg["common"], arg["x"], arg["x"])
         lanes, depth = isa.lanes(i32), arg["depth"]
         blocks = (depth + (lanes - 1)) / lanes
-        last = fn.maximum(depth - lanes, 0)
+        last, start = fn.maximum(depth - lanes, 0), arg["x"]
         with fn.loop(fn.end, start=fn.begin) as row:
-            top = row * arg["stride_y"] - arg["pad_y"]
+            image = row / arg["out_height"]
+            arg["x"] = start + image * (arg["height"] * arg["width"] * depth)
+            top = (row - image * arg["out_height"]) * arg["stride_y"] - arg["pad_y"]
             ys = _inside(fn, top, arg["step_y"], arg["height"], arg["taps_y"])
             with fn.loop(arg["out_width"]) as column:
                 left = column * arg["stride_x"] - arg["pad_x"]

@@ -5,7 +5,7 @@ input pixel belongs to the windows of `taps_x` neighbours: it is broadcast once 
 with the weights of all of them, where kernels/conv_int8 would broadcast it for each tap. That
 pays where a tile has one vector of channels only.
 
-One work item is one tile; the last tile of a row overlaps the one before (out_width >= rows).
+One work item is one tile, rows and images being the outer order; the last tile of a row overlaps the one before (out_width >= rows).
 A cell outside the image is read from zero-point bytes, by a table of offsets in private scratch
 (`table_bytes` of it).
 """
@@ -26,7 +26,7 @@ COLUMNS = 32  # input pixels that a line of the table holds
 _LANES = 16
 _POINTERS = ("x", "weights", "channels", "padding", "scratch", "y")
 _SHAPE = (
-    *("depth", "last_column", "pitch", "channels_out", "taps_y", "step_y", "stride_y"),
+    *("depth", "pitch", "channels_out", "taps_y", "step_y", "stride_y"),
     *("pad_y", "pad_x", "height", "width", "out_height", "out_width", "scratch_stride"),
 )
 
@@ -37,7 +37,7 @@ def table_bytes(taps_y: int) -> int:
 
 
 class SlidingSpec(KernelSpec):
-    """`rows` + taps_x - 1 <= 32. Weights: [panel, ky, depth / 4, kx, lane, 4]."""
+    """`rows` + taps_x - 1 <= 32. Weights: [ky, depth / 4, kx, lane, 4]."""
 
     rows: int
     taps_x: int
@@ -64,21 +64,23 @@ class _Sliding:
     def emit(self) -> str:
         fn, arg, spec = self.fn, self.arg, self.spec
         self.finish = spec.epilogue.emitter(fn, self.isa, *(arg[n] for n in ARGUMENTS))
-        start: Pointer = arg["scratch"]
-        self.table = (start + fn.worker * arg["scratch_stride"]).cast(i64)
+        scratch: Pointer = arg["scratch"]
+        self.table = (scratch + fn.worker * arg["scratch_stride"]).cast(i64)
         tiles = (arg["out_width"] + (spec.rows - 1)) / spec.rows
+        start = arg["x"]
         with fn.loop(fn.end, start=fn.begin) as item:
             line = item / tiles
             x = fn.minimum((item % tiles) * spec.rows, arg["out_width"] - spec.rows)
-            self._tile(line / arg["out_height"], line % arg["out_height"], x)
+            image, y = line / arg["out_height"], line % arg["out_height"]
+            arg["x"] = start + image * (arg["height"] * arg["width"] * arg["pitch"])
+            self._tile(line, y, x)
         return fn.ir()
 
-    def _tile(self, panel: Value, y: Value, x: Value) -> None:
+    def _tile(self, line: Value, y: Value, x: Value) -> None:
         fn, arg, spec = self.fn, self.arg, self.spec
         self._write_table(y, x)
         line_bytes = arg["depth"] * (self.step // 4)
-        weights = arg["weights"] + panel * (arg["taps_y"] * line_bytes)
-        block = arg["channels"] + panel * self.finish.block
+        weights, block = arg["weights"], arg["channels"]
         acc: list[Any] = [self.finish.bias(block)] * spec.rows
         with fn.loop(arg["taps_y"], carry=acc, nonempty=True) as ky:
             cells = [arg["x"] + self.table[ky * COLUMNS + p] for p in range(self.columns)]
@@ -86,8 +88,7 @@ class _Sliding:
             with fn.loop(arg["depth"], step=4, carry=acc, nonempty=True) as k:
                 self._products([p + k for p in cells], at + k * (self.step // 4), acc)
         constants = self.finish.load(block)
-        column = fn.minimum(panel * self.lanes, arg["last_column"])
-        first = (y * arg["out_width"] + x) * arg["channels_out"] + column
+        first = (line * arg["out_width"] + x) * arg["channels_out"]
         offsets = (first + arg["channels_out"] * r for r in range(spec.rows))
         self.finish.store(arg["y"], acc, offsets, constants)
 

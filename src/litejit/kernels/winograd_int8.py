@@ -70,7 +70,7 @@ class WinogradInt8(KernelSpec):
     its zero point times the sums of weights), scratch, y, the epilogue's; the scratch's stride,
     height, width and depth of x, output height and width (at least 4), bytes of an output pixel,
     offset of its last vector, rows missing on top, columns on the left, x's zero point, tiles of
-    a row, tiles, tiles a block (at least `rows`), panels. Items: blocks.
+    a row, tiles of an image, tiles a block (at least `rows`), panels. Items: blocks of images.
     `half`: depth is so small that half a vector of data is enough.
     """
 
@@ -91,8 +91,11 @@ class WinogradInt8(KernelSpec):
         kinds.update(dict.fromkeys(_SIZES, i64))
         fn = Function(name, isa, **kinds)
         block = _Block(self, fn, isa)
+        blocks = (block.tiles + (block.size - 1)) / block.size
         with fn.loop(fn.end, start=fn.begin) as item:
-            first = item * block.size
+            image = item / blocks
+            block.begin(image)
+            first = (item - image * blocks) * block.size
             count = fn.minimum(block.tiles - first, block.size)
             block.transform_inputs(first, count)
             block.multiply_planes(count)
@@ -106,7 +109,7 @@ class _Block:
     def __init__(self, spec: WinogradInt8, fn: Function, isa: Isa) -> None:
         self.spec, self.fn, self.isa = spec, fn, isa
         self.lanes, self.wide = isa.lanes(i32), spec.lanes(isa)
-        self.x, self.weights, self.channels, scratch, self.y = fn.args[:5]
+        self._images, self.weights, self.channels, scratch, self.y = fn.args[:5]
         common, self.other, table = fn.args[5:8]
         self.finish = spec.epilogue.emitter(fn, isa, common, self.other, table)
         stride, self.h, self.wd, self.depth, self.oh, self.ow, self.pitch = fn.args[8:15]
@@ -122,6 +125,11 @@ class _Block:
         self.v = scratch + fn.worker * stride
         self.m = self.v + self.v_plane * PLANES
         self.patch = self.m + self.m_plane * PLANES
+
+    def begin(self, image: Value) -> None:
+        """Turn to the image with this number."""
+        self.x = self._images + image * (self.h * self.wd * self.depth)
+        self.y_at = image * (self.oh * self.ow * self.pitch)
 
     def _place(self, tile: Value) -> tuple[Value, Value]:
         """Row and column of a tile's first output."""
@@ -225,7 +233,7 @@ class _Block:
         fn, lanes, line = self.fn, self.lanes, self.ow * self.pitch
         with fn.loop(count, nonempty=True) as t:
             oy, ox = self._place(first + t)
-            base = oy * line + ox * self.pitch
+            base = self.y_at + oy * line + ox * self.pitch
             offsets = [line * i + self.pitch * j for i in range(_OUT) for j in range(_OUT)]
             with fn.loop(self.panels * self.spec.vectors, nonempty=True) as v:
                 constants = opaque(self.channels + v * self.finish.block)

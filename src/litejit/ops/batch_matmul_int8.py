@@ -162,7 +162,7 @@ def _multiply(
         steps.constant(f"ones {full}", lambda: ones) if made.sums else 0, 0, 0,
         steps.outputs[0].at(number * made.m * made.n * made.out_bytes), common, 0, 0,
         *(full, made.m, max(made.n - lanes, 0), made.k, made.n, 0, panels, group),
-        *(1, 1, 1, 1, 1, 1, 0, 0, 1, 1, 1, 0),
+        *(1, 1, 1, 1, 1, 1, 0, 0, 1, 1, 1, 0, 0, 0, 0, 0, 0),
         items=tiles * -(-panels // group),
         cost_ns=product_ns(steps.isa, tiles * rows, panels * vectors * lanes, full),
     )  # fmt: skip

@@ -197,18 +197,15 @@ def _call_depthwise(layer: Layer, window: Window2D, spec: depthwise.DepthwiseSpe
     blocks = len(order) // lanes
     columns = (window.out_w - 1) * window.stride_w + (window.filter_w - 1) * window.dilation_w + 1
     scratch = columns * spec.column_bytes(lanes)
-    groups = -(-window.out_h // spec.out_rows)
-    inside, outside = window.in_h * window.in_w * units, window.out_h * window.out_w * units
-    for image in range(window.batch):
-        steps.call(
-            spec, layer.data(image * inside), packed, channels,
-            layer.padding(window.in_w * units), steps.scratch(scratch),
-            layer.result(image * outside), *layer.shared_operands(image * outside),
-            *(window.in_h, window.in_w, units, window.out_h, window.out_w, blocks),
-            *(window.dilation_h, window.dilation_w, window.stride_h, window.stride_w),
-            *(window.top, window.left, columns, scratch),
-            items=groups * blocks, cost_ns=_depthwise_ns(layer, window, spec),
-        )  # fmt: skip
+    groups = window.batch * -(-window.out_h // spec.out_rows)
+    steps.call(
+        spec, layer.data(0), packed, channels, layer.padding(window.in_w * units),
+        steps.scratch(scratch), layer.result(0), *layer.shared_operands(),
+        *(window.in_h, window.in_w, units, window.out_h, window.out_w, blocks),
+        *(window.dilation_h, window.dilation_w, window.stride_h, window.stride_w),
+        *(window.top, window.left, columns, scratch),
+        items=groups * blocks, cost_ns=window.batch * _depthwise_ns(layer, window, spec),
+    )  # fmt: skip
 
 
 def _depthwise_ns(layer: Layer, window: Window2D, spec: depthwise.DepthwiseSpec) -> float:
@@ -243,18 +240,16 @@ def grouped(
     direct = window.is_pointwise
     images = 1 if direct else window.batch
     pixels = window.out_h * window.out_w
-    for image in range(images):
-        x_at = image * window.in_h * window.in_w * window.channels
-        for part in range(groups // joined):
-            channels = slice(part * joined * each, (part + 1) * joined * each)
-            pick = Picked(arrange, channels, joined, units)
-            product = Product(
-                f"{part}", pick, depth * joined, pixels * (window.batch if direct else 1),
-                window.channels, units, None if direct else window,
-                x_at + part * joined * depth, image * pixels * units + channels.start,
-                window.out_w * units,
-            )  # fmt: skip
-            multiply(layer, product)
+    for part in range(groups // joined):
+        channels = slice(part * joined * each, (part + 1) * joined * each)
+        pick = Picked(arrange, channels, joined, units)
+        product = Product(
+            f"{part}", pick, depth * joined, pixels * (window.batch if direct else 1),
+            window.channels, units, None if direct else window,
+            part * joined * depth, channels.start, window.out_w * units, None,
+            images, window.in_h * window.in_w * window.channels, pixels * units,
+        )  # fmt: skip
+        multiply(layer, product)
 
 
 # -- transposed convolutions --
@@ -303,12 +298,10 @@ def _phase(layer: Layer, data: Window2D, y: _Phase, x: _Phase) -> None:
         picked: Array = weights[:, chosen[0]][:, :, chosen[1]].transpose(1, 2, 0, 3)
         return picked
 
-    for image in range(data.batch):
-        start = ((image * data.out_h + y.start) * data.out_w + x.start) * units
-        product = Product(
-            f"{y.start},{x.start}", Picked(arrange, slice(0, units), 1, units), depth,
-            y.count * x.count, depth, data.stride_w * units, window,
-            image * data.in_h * data.in_w * depth, start,
-            data.stride_h * data.out_w * units,
-        )  # fmt: skip
-        multiply(layer, product)
+    product = Product(
+        f"{y.start},{x.start}", Picked(arrange, slice(0, units), 1, units), depth,
+        y.count * x.count, depth, data.stride_w * units, window,
+        0, (y.start * data.out_w + x.start) * units, data.stride_h * data.out_w * units, None,
+        data.batch, data.in_h * data.in_w * depth, data.out_h * data.out_w * units,
+    )  # fmt: skip
+    multiply(layer, product)

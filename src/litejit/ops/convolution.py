@@ -28,7 +28,6 @@ from litejit.ops.window import LARGEST, Window2D, span
 from litejit.types import F16, F32, I4, I8, I16, I32, I64, U8, Array, TensorType
 
 WIDE_SHIFT = 14  # largest left shift of the int64 rule
-MOST_IMAGES = 1024  # integer kernels take one call an image: a larger batch would be a flood
 _WEIGHTS = {F32: (F32, F16, I8, U8, I4), U8: (U8,), I8: (I8, I4), I16: (I8, I4, I16)}
 _BIAS = {F32: (F32, F16), U8: (I32,), I8: (I32,), I16: (I32, I64)}
 
@@ -337,8 +336,6 @@ def lowering_module(node: Node) -> Any:
         from litejit.ops import conv_f32
 
         return conv_f32
-    if x.rank == 4 and x.dims[0] > MOST_IMAGES:
-        return None
     if x.dtype == I16 and weights.dtype in (I8, I4):
         from litejit.ops import int16_lowering
 

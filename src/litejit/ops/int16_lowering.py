@@ -218,14 +218,13 @@ def _depthwise(layer: Layer16, window: Window2D) -> None:
         "depthwise channels", lambda: layer.channel_constants(order, np.zeros(units, np.int64))
     )
     common, *_ = layer.shared_operands()
-    inside, outside = window.in_h * window.in_w * units, window.out_h * window.out_w * units
+    lines = window.batch * window.out_h
     taps = window.filter_h * window.filter_w
-    for image in range(window.batch):
-        steps.call(
-            int16.Depthwise16Spec(layer.epilogue(units)), layer.data(image * inside), weights,
-            layer.result(image * outside), channels, common,
-            *(window.in_h, window.in_w, units, window.out_h, window.out_w),
-            *(window.filter_h, window.filter_w, window.dilation_h, window.dilation_w),
-            *(window.stride_h, window.stride_w, window.top, window.left),
-            items=window.out_h, cost_ns=outside * (taps * 0.06 + 0.5),
-        )  # fmt: skip
+    steps.call(
+        int16.Depthwise16Spec(layer.epilogue(units)), layer.data(0), weights,
+        layer.result(0), channels, common,
+        *(window.in_h, window.in_w, units, window.out_h, window.out_w),
+        *(window.filter_h, window.filter_w, window.dilation_h, window.dilation_w),
+        *(window.stride_h, window.stride_w, window.top, window.left),
+        items=lines, cost_ns=lines * window.out_w * units * (taps * 0.06 + 0.5),
+    )  # fmt: skip

@@ -66,20 +66,19 @@ def _padded(depth: int) -> int:
 
 
 def convolve(layer: Layer, window: Window2D, pick: Picked) -> None:
-    """One product an image; `pick` makes the weights of all taps and channels."""
+    """One product; `pick` makes the weights of all taps and channels."""
     gap, channels = max(window.left, window.right), window.channels
     data = _bordered(layer, window, gap) if gap else layer.data(0)
     width = window.in_w + gap
     lines = replace(window, in_w=width, left=0, right=0, filter_w=1)
     pick = replace(pick, in_line=window.filter_w)
     pixels = window.out_h * window.out_w
-    for image in range(window.batch):
-        product = Product(
-            "lines", pick, window.filter_w * channels, pixels, channels, pick.units, lines,
-            0, image * pixels * pick.units, window.out_w * pick.units,
-            data.at(image * window.in_h * width * channels),
-        )  # fmt: skip
-        multiply(layer, product)
+    product = Product(
+        "lines", pick, window.filter_w * channels, pixels, channels, pick.units, lines,
+        0, 0, window.out_w * pick.units, data,
+        window.batch, window.in_h * width * channels, pixels * pick.units,
+    )  # fmt: skip
+    multiply(layer, product)
 
 
 def _bordered(layer: Layer, window: Window2D, gap: int) -> Operand:

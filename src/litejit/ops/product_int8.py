@@ -84,7 +84,8 @@ class Product(Record):
     """One call of a product: `rows` of `depth` bytes, `pitch` bytes apart, or from `window`.
 
     `x_at` and `y_at` are the offsets of the first row and result; results lie `out_pitch`
-    bytes apart, lines of results `out_line`. `data` takes the place of the layer's data.
+    bytes apart, lines of results `out_line`. `data` takes the place of the layer's data. `images`
+    lie `x_image` elements apart, their results `y_image`.
     """
 
     name: str
@@ -98,6 +99,9 @@ class Product(Record):
     y_at: int = 0
     out_line: int = 0
     data: Operand | None = None
+    images: int = 1
+    x_image: int = 0
+    y_image: int = 0
 
     __hash__ = object.__hash__
 
@@ -152,7 +156,7 @@ def multiply(layer: Layer, product: Product) -> None:
     order = packing.channel_order(channels, layer.lanes, vectors)
     panels = len(order) // layer.lanes // vectors
     tiles = -(-product.rows // rows)
-    group = panels if tiles >= FEW_TILES else 1
+    group = panels if tiles * product.images >= FEW_TILES else 1
     scratch = (taps[0] * taps[1] + 1) * ROW_BYTES
     pad, shape = _window_arguments(product)
     steps.call(
@@ -169,8 +173,10 @@ def multiply(layer: Layer, product: Product) -> None:
         *layer.shared_operands(product.y_at),
         *(full, product.rows, max(channels - layer.lanes, 0), product.pitch * layer.item),
         *(product.out_pitch, product.out_line, panels, group, *taps, *pad, *shape, scratch),
-        items=tiles * -(-panels // group),
-        cost_ns=_cost_ns(layer, tiles * rows, len(order), full * taps[0] * taps[1]),
+        *(product.x_image * layer.item, 0, 0, 0, product.y_image),
+        items=product.images * tiles * -(-panels // group),
+        cost_ns=product.images
+        * _cost_ns(layer, tiles * rows, len(order), full * taps[0] * taps[1]),
     )
 
 
@@ -210,7 +216,7 @@ def _multiply_sliding(layer: Layer, product: Product) -> None:
     spec = SlidingSpec(SLIDING_ROWS, w.filter_w, layer.epilogue(channels), layer.unsigned)
     full = -(-product.depth // 4) * 4
     order = packing.channel_order(channels, layer.lanes, 1)
-    tiles = -(-w.out_w // SLIDING_ROWS) * w.out_h
+    tiles = -(-w.out_w // SLIDING_ROWS) * w.out_h * product.images
     scratch = table_bytes(w.filter_h)
 
     def pack(weights: Array) -> Array:
@@ -226,7 +232,7 @@ def _multiply_sliding(layer: Layer, product: Product) -> None:
         steps.scratch(scratch),
         layer.result(product.y_at),
         *layer.shared_operands(product.y_at),
-        *(full, max(channels - layer.lanes, 0), product.pitch, product.out_pitch),
+        *(full, product.pitch, product.out_pitch),
         *(w.filter_h, w.dilation_h, w.stride_h, w.top, w.left, w.in_h, w.in_w),
         *(w.out_h, w.out_w, scratch),
         items=tiles,

@@ -70,7 +70,7 @@ def _tile(layer: Layer, block: int, vectors: int) -> tuple[int, int]:
 
 
 def convolve(layer: Layer, window: Window2D) -> None:
-    """One call an image."""
+    """One call."""
     steps, numbers = layer.steps, layer.numbers
     lanes, depth, units = layer.lanes, window.channels, len(numbers.bias)
     vectors, tiles = -(-units // lanes), _tiles(window)
@@ -100,13 +100,12 @@ def convolve(layer: Layer, window: Window2D) -> None:
         f"biases {across}",
         lambda: layer.unmoved_constants(order, meant().sum((1, 2, 3))),
     )
-    inside, outside = window.in_h * window.in_w * depth, window.out_h * window.out_w * units
-    for image in range(window.batch):
-        steps.call(
-            spec, layer.data(image * inside), weights, channels, steps.scratch(scratch),
-            layer.result(image * outside), *layer.shared_operands(image * outside), scratch,
-            *(window.in_h, window.in_w, depth, window.out_h, window.out_w, units),
-            *(max(units - lanes, 0), window.top, window.left, numbers.input.zero_point),
-            *(-(-window.out_w // 4), tiles, block, panels),
-            items=-(-tiles // block), cost_ns=_winograd_ns(layer, window),
-        )  # fmt: skip
+    steps.call(
+        spec, layer.data(0), weights, channels, steps.scratch(scratch),
+        layer.result(0), *layer.shared_operands(), scratch,
+        *(window.in_h, window.in_w, depth, window.out_h, window.out_w, units),
+        *(max(units - lanes, 0), window.top, window.left, numbers.input.zero_point),
+        *(-(-window.out_w // 4), tiles, block, panels),
+        items=window.batch * -(-tiles // block),
+        cost_ns=window.batch * _winograd_ns(layer, window),
+    )  # fmt: skip
