@@ -7,7 +7,7 @@ stays in registers.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -103,13 +103,17 @@ class RecurrentF32(KernelSpec):
     `pack_vectors`, of x, state, aux), `scales` their scales ([x, state, aux] a gate each, then
     the projection's), `projection_sums` those of the projection.
 
-    Arguments: x, aux, y, h, c, weights, aux_weights, recurrent, bias, peephole (packed by
+    With `norm` a gate's sums are normalized over all cells, then multiplied by its row of the
+    argument `norm`, and only then the bias is added. `diagonal`: `recurrent` has a vector of
+    floats for each gate (packed like `bias`) that is multiplied by the state, cell by cell.
+
+    Arguments: x, aux, y, h, c, weights, aux_weights, recurrent, bias, peephole, norm (packed by
     `pack_gates_f32` and `pack_vectors`), projection, projection_bias, scratch, then numbers:
     stride (bytes of a thread's scratch), steps, panels, cells, outputs, depth_x, depth_aux,
     strides in floats: x_step, x_batch, aux_step, aux_batch, y_step, y_batch; then floats:
     cell_clip, proj_clip (0: none). A work item is a batch. Steps may go backwards. What a flag
-    turns off is not read. `scratch` holds `cells` floats, then bytes of x, state, aux and the
-    cells, each in whole cache lines.
+    turns off is not read. `scratch` holds the sums of all gates (`norm`), `cells` floats, then
+    bytes of x, state, aux and the cells, each in whole cache lines.
     """
 
     vectors: int
@@ -119,10 +123,12 @@ class RecurrentF32(KernelSpec):
     peephole: bool = False
     projection: int = 0  # registers of outputs in a panel; 0: none
     hybrid: str = ""
+    norm: bool = False
+    diagonal: bool = False
 
     _POINTERS = (
         "x", "aux", "y", "h", "c", "weights", "aux_weights", "recurrent", "bias", "peephole",
-        "projection", "projection_bias", "scratch", "sums", "scales", "projection_sums",
+        "norm", "projection", "projection_bias", "scratch", "sums", "scales", "projection_sums",
     )  # fmt: skip
     _NUMBERS = (
         "stride", "steps", "panels", "cells", "outputs", "depth_x", "depth_aux", "x_step",
@@ -139,7 +145,9 @@ class RecurrentF32(KernelSpec):
         numbers = dict(zip(self._NUMBERS, fn.args[len(self._POINTERS) :], strict=False))
         cell_clip, proj_clip = fn.args[-2:]
         p, n = pointers, numbers
-        own = p["scratch"] + fn.worker * (n["stride"] / 4)
+        own = kept = p["scratch"] + fn.worker * (n["stride"] / 4)
+        if self.norm:
+            own = kept + _whole_lines(n["panels"] * (4 * self.gates * self._width(fn))) / 4
         with fn.loop(fn.end, start=fn.begin) as batch:
             state = p["h"] + batch * n["outputs"]
             with fn.loop(n["steps"]) as t:
@@ -150,14 +158,22 @@ class RecurrentF32(KernelSpec):
                 if self.aux:
                     at = batch * n["aux_batch"] + t * n["aux_step"]
                     sources.append(Source(p["aux"] + at, "aux_weights", "depth_aux", 2))
-                sources.append(Source(before, "recurrent", "outputs", 1))
+                if not self.diagonal:
+                    sources.append(Source(before, "recurrent", "outputs", 1))
                 free = own.cast(i8) + _whole_lines(n["cells"] * 4)
                 for source in sources if self.hybrid else ():
                     free = source.quantize(fn, self.hybrid, n[source.depth], free)
                 made = own if self.projection else target
                 with fn.loop(n["panels"]) as panel:
                     sums = self._sums(fn, p, n, sources, panel)
-                    self._cells(fn, sums, p, n, batch, panel, made, cell_clip)
+                    if self.diagonal:
+                        self._add_state(fn, sums, p, n, before, panel)
+                    if self.norm:
+                        self._keep(fn, sums, p, n, batch, panel, kept)
+                    else:
+                        self._cells(fn, sums, p, n, batch, panel, made, cell_clip)
+                if self.norm:
+                    self._normalized_cells(fn, kept, p, n, batch, made, cell_clip)
                 if self.projection:
                     hidden = Source(own, "projection", "cells", 3)
                     if self.hybrid:
@@ -174,9 +190,11 @@ class RecurrentF32(KernelSpec):
         lanes = fn.isa.lanes(f32)
         count = self.gates * self.vectors
         at = panel * (count * lanes)
-        sums = [
-            p["bias"].load(at + j * lanes, lanes=lanes, align=4 * lanes) for j in range(count)
-        ]
+        sums = [fn.const(0.0, f32 * lanes)] * count
+        if not self.norm:
+            sums = [
+                p["bias"].load(at + j * lanes, lanes=lanes, align=4 * lanes) for j in range(count)
+            ]
         for source in sources:
             block = n["panels"] * source.number + panel
             rows = p["sums"].cast(i32) + block * (count * lanes)
@@ -203,15 +221,52 @@ class RecurrentF32(KernelSpec):
             result.append(sums[j] + (raw - row * zero).to(f32) * factor)
         return result
 
+    def _width(self, fn: Function) -> int:
+        """Cells of a panel."""
+        return fn.isa.lanes(f32) * self.vectors
+
+    def _row(self, rows: Pointer, panel: Value, gate: int, v: int) -> Value:
+        """A register of a vector that every gate has, packed by `pack_vectors`."""
+        lanes = rows.fn.isa.lanes(f32)
+        at = (panel * self.gates + gate) * (lanes * self.vectors) + v * lanes
+        return rows.load(at, lanes=lanes, align=4 * lanes)
+
+    def _add_state(
+        self, fn: Function, sums: list[Value], p: dict[str, Pointer], n: dict[str, Value],
+        before: Pointer, panel: Value,
+    ) -> None:  # fmt: skip
+        """Recurrent weights that are diagonals."""
+        lanes = fn.isa.lanes(f32)
+        for v in range(self.vectors):
+            first = panel * self._width(fn) + v * lanes
+            state = before.load(first, lanes=lanes, mask=fn.first(n["cells"] - first, lanes))
+            for g in range(self.gates):
+                j = g * self.vectors + v
+                sums[j] = fn.fma(self._row(p["recurrent"], panel, g, v), state, sums[j])
+
+    def _seen(
+        self, fn: Function, p: dict[str, Pointer], panel: Value, gate: int, v: int, sums: Value,
+        c: Value,
+    ) -> Value:  # fmt: skip
+        """With the peephole, where there is one."""
+        if not self.peephole:
+            return sums
+        return fn.fma(self._row(p["peephole"], panel, gate, v), c, sums)
+
+    def _new_cell(self, parts: list[Value], c: Value, clip: Value) -> Value:
+        """From the gates before their functions; the output gate is the last."""
+        f = functions.logistic(parts[-3])
+        share = -f + 1.0 if self.gates == 3 else functions.logistic(parts[0])
+        return _clip(f * c + activate(parts[-2], self.activation) * share, clip)
+
     def _cells(
         self, fn: Function, sums: list[Value], p: dict[str, Pointer], n: dict[str, Value],
         batch: Value, panel: Value, made: Pointer, clip: Value,
     ) -> None:  # fmt: skip
         """From the sums of a panel to its cells and outputs."""
-        lanes = fn.isa.lanes(f32)
+        lanes, out = fn.isa.lanes(f32), self.gates - 1
         first = panel * (lanes * self.vectors)
         cells = p["c"] + (batch * n["cells"] + first)
-        gate_row = self.vectors * lanes
         for v in range(self.vectors):
             mask = fn.first(n["cells"] - first - v * lanes, lanes)
             parts = [sums[g * self.vectors + v] for g in range(self.gates)]
@@ -219,22 +274,64 @@ class RecurrentF32(KernelSpec):
                 made.store(first + v * lanes, activate(parts[0], self.activation), mask=mask)
                 continue
             c = cells.load(v * lanes, lanes=lanes, mask=mask)
-
-            def seen(gate: int, sums: Value, c: Value, v: int = v) -> Value:
-                """With the peephole, where there is one."""
-                if not self.peephole:
-                    return sums
-                at = (panel * self.gates + gate) * gate_row + v * lanes
-                return fn.fma(p["peephole"].load(at, lanes=lanes, align=4 * lanes), c, sums)
-
-            forget, update, out = self.gates - 3, self.gates - 2, self.gates - 1
-            f = functions.logistic(seen(forget, parts[forget], c))
-            share = -f + 1.0 if self.gates == 3 else functions.logistic(seen(0, parts[0], c))
-            new = f * c + activate(parts[update], self.activation) * share
-            new = _clip(new, clip)
+            for g in self._peeping():
+                parts[g] = self._seen(fn, p, panel, g, v, parts[g], c)
+            new = self._new_cell(parts, c, clip)
             cells.store(v * lanes, new, mask=mask)
-            o = functions.logistic(seen(out, parts[out], new))
+            o = functions.logistic(self._seen(fn, p, panel, out, v, parts[out], new))
             made.store(first + v * lanes, o * activate(new, self.activation), mask=mask)
+
+    def _peeping(self) -> list[int]:
+        """The gates that see the cells as they were."""
+        return list(range(self.gates - 2))
+
+    def _keep(
+        self, fn: Function, sums: list[Value], p: dict[str, Pointer], n: dict[str, Value],
+        batch: Value, panel: Value, kept: Pointer,
+    ) -> None:  # fmt: skip
+        """Store the sums of a panel, in a row a gate."""
+        lanes, width = fn.isa.lanes(f32), self._width(fn)
+        cells = p["c"] + (batch * n["cells"] + panel * width)
+        for v in range(self.vectors):
+            mask = fn.first(n["cells"] - panel * width - v * lanes, lanes)
+            c = cells.load(v * lanes, lanes=lanes, mask=mask)
+            for g in range(self.gates):
+                value = sums[g * self.vectors + v]
+                if g in self._peeping():
+                    value = self._seen(fn, p, panel, g, v, value, c)
+                kept.store((n["panels"] * g + panel) * width + v * lanes, value)
+
+    def _normalized_cells(
+        self, fn: Function, kept: Pointer, p: dict[str, Pointer], n: dict[str, Value],
+        batch: Value, made: Pointer, clip: Value,
+    ) -> None:  # fmt: skip
+        """New cells from all gates but the output's; then that gate, which sees them."""
+        lanes, width, out = fn.isa.lanes(f32), self._width(fn), self.gates - 1
+        rows = [kept + n["panels"] * (g * width) for g in range(self.gates)]
+
+        def normalized(g: int, stats: list[Value], panel: Value, v: int) -> Value:
+            value = rows[g].load(panel * width + v * lanes, lanes=lanes)
+            scaled = (value - stats[0]) * stats[1] * self._row(p["norm"], panel, g, v)
+            return scaled + self._row(p["bias"], panel, g, v)
+
+        stats = [_mean_and_scale(fn, rows[g], n["cells"]) for g in range(out)]
+        for is_last in (False, True):
+            if is_last:
+                stats.append(_mean_and_scale(fn, rows[out], n["cells"]))
+            with fn.loop(n["panels"]) as panel:
+                for v in range(self.vectors):
+                    first = panel * width + v * lanes
+                    mask, at = fn.first(n["cells"] - first, lanes), batch * n["cells"] + first
+                    c = p["c"].load(at, lanes=lanes, mask=mask)
+                    if is_last:
+                        o = functions.logistic(normalized(out, stats[out], panel, v))
+                        made.store(first, o * activate(c, self.activation), mask=mask)
+                        continue
+                    parts = [normalized(g, stats[g], panel, v) for g in range(out)]
+                    new = self._new_cell([*parts, c], c, clip)
+                    p["c"].store(at, new, mask=mask)
+                    seen = rows[out].load(first, lanes=lanes)
+                    rows[out].store(first, self._seen(fn, p, panel, out, v, seen, new))
 
     def _project(
         self, fn: Function, p: dict[str, Pointer], n: dict[str, Value], hidden: Source,
@@ -254,6 +351,22 @@ class RecurrentF32(KernelSpec):
                 at = first + j * lanes
                 mask = fn.first(n["outputs"] - at, lanes)
                 target.store(at, _clip(sums, clip), mask=mask)
+
+
+def _mean_and_scale(fn: Function, row: Pointer, count: Value) -> list[Value]:
+    """The mean of floats, and 1 / sqrt(their variance + 1e-8), in all lanes."""
+    lanes, size = fn.isa.lanes(f32), count.to(f32)
+
+    def total(of: Callable[[Value], Value]) -> Value:
+        sums = [fn.const(0.0, f32 * lanes)]
+        with fn.loop(count, step=lanes, carry=sums) as k:
+            value = of(row.load(k, lanes=lanes))
+            sums[0] = sums[0] + fn.first(count - k, lanes).choose(value, 0.0)
+        return fn.reduce("add", sums[0])
+
+    mean = (total(lambda x: x) / size).splat(lanes)
+    variance = total(lambda x: (x - mean) * (x - mean)) / size
+    return [mean, (fn.const(1.0, f32) / fn.sqrt(variance + 1e-8)).splat(lanes)]
 
 
 def _clip(x: Value, limit: Value) -> Value:

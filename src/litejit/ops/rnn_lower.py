@@ -51,10 +51,9 @@ def _constant(tensors: Sequence[Any]) -> bool:
 def can_lower_lstm(node: Node, cell: Cell) -> bool:
     """Is there a kernel for this direction?"""
     tensors = [*cell.weights, *cell.recurrent, *cell.peephole, *cell.bias, cell.projection,
-               cell.projection_bias, *cell.aux_weights]  # fmt: skip
-    plain = all(t is None for t in cell.norm)
-    plain = plain and all(r is None or r.rank == 2 for r in cell.recurrent)
-    return plain and _constant(tensors) and node.options.activation in NAMES
+               cell.projection_bias, *cell.aux_weights, *cell.norm]  # fmt: skip
+    ranks = {r.rank for r in cell.recurrent if r is not None}
+    return len(ranks) == 1 and _constant(tensors) and node.options.activation in NAMES
 
 
 def lower_lstm(
@@ -74,6 +73,7 @@ def lower_lstm(
     w = _weights(
         node, weights, recurrent, biases, [cell.aux_weights[g] for g in gates] if aux else None,
         peephole=peephole if cell.peephole[OUTPUT] is not None else None,
+        norm=None if cell.norm[OUTPUT] is None else [cell.norm[g].value for g in gates],
         projection=None if projection is None else projection.value,
         projection_bias=None if bias is None else bias.value,
         projection_scale=0.0 if projection is None else projection.scale,
@@ -104,6 +104,7 @@ class Weights(Record):
     bias: list[Array]
     aux: list[Array] | None = None
     peephole: list[Array] | None = None
+    norm: list[Array] | None = None
     projection: Array | None = None
     projection_bias: Array | None = None
     projection_scale: float = 0.0
@@ -111,6 +112,11 @@ class Weights(Record):
     hybrid: str = ""
 
     __hash__ = object.__hash__
+
+    @property
+    def is_diagonal(self) -> bool:
+        """Are the recurrent weights vectors?"""
+        return self.recurrent[0].ndim == 1
 
 
 def _weights(
@@ -140,9 +146,9 @@ class _Layer:
         self.lanes = steps.isa.lanes(f32)
         self.vectors = panel_vectors(size.cells, self.lanes)
 
-    def matrices(self, name: str, gates: list[Array], vectors: int) -> Operand:
+    def matrices(self, name: str, gates: list[Array], vectors: int = 0) -> Operand:
         pack = pack_gates_f32 if gates[0].dtype == np.float32 else pack_gates
-        make = partial(pack, gates, self.lanes, vectors)
+        make = partial(pack, gates, self.lanes, vectors or self.vectors)
         return self.steps.constant(f"{name} {self.name}", make)
 
     def row_sums(self, name: str, sources: list[list[Array]], vectors: int) -> Operand:
@@ -167,14 +173,14 @@ class _Layer:
         outputs = panel_vectors(size.outputs, lanes) if w.projection is not None else 0
         spec = RecurrentF32(
             self.vectors, len(self.gates), NAMES[self.node.options.activation], aux is not None,
-            w.peephole is not None, outputs, w.hybrid,
+            w.peephole is not None, outputs, w.hybrid, w.norm is not None, w.is_diagonal,
         )  # fmt: skip
         h, c = states
         assert h is not None
         cells = h if c is None else c
         extra = aux if aux is not None else x
-        stride = self.stride(extra_depth=0 if aux is None else aux.width)
-        scratch = self.steps.scratch(stride) if w.hybrid or outputs else h
+        stride = self.stride(extra_depth=0 if aux is None else aux.width, sums=w.norm is not None)
+        scratch = self.steps.scratch(stride) if w.hybrid or outputs or w.norm else h
         macs = len(self.gates) * size.cells * (size.inputs + size.outputs)
         self.steps.call(
             spec, x.at, extra.at, y.at, h, cells, *self._gate_constants(w, h),
@@ -187,13 +193,13 @@ class _Layer:
 
     def _gate_constants(self, w: Weights, nothing: Operand) -> list[Operand]:
         """Weights of x, aux and the state, biases, peepholes."""
-        vectors = self.vectors
         return [
-            self.matrices("weights", w.weights, vectors),
-            nothing if w.aux is None else self.matrices("aux", w.aux, vectors),
-            self.matrices("recurrent", w.recurrent, vectors),
+            self.matrices("weights", w.weights),
+            nothing if w.aux is None else self.matrices("aux", w.aux),
+            (self.rows if w.is_diagonal else self.matrices)("recurrent", w.recurrent),
             self.rows("bias", w.bias),
             nothing if w.peephole is None else self.rows("peephole", w.peephole),
+            nothing if w.norm is None else self.rows("norm", w.norm),
         ]
 
     def _projection(self, w: Weights, vectors: int, nothing: Operand) -> list[Operand]:
@@ -212,7 +218,8 @@ class _Layer:
         """Row sums, scales, and the projection's row sums."""
         if not w.hybrid:
             return [nothing] * 3
-        sources = [w.weights, w.recurrent, *([] if w.aux is None else [w.aux])]
+        recurrent = w.weights if w.is_diagonal else w.recurrent  # of diagonals there are no sums
+        sources = [w.weights, recurrent, *([] if w.aux is None else [w.aux])]
         scales = np.array([*w.scales, w.projection_scale], np.float32)
         last = nothing
         if w.projection is not None:
@@ -220,10 +227,11 @@ class _Layer:
         sums = self.row_sums("sums", sources, self.vectors)
         return [sums, self.steps.constant(f"scales {self.name}", lambda: scales), last]
 
-    def stride(self, *, extra_depth: int) -> int:
-        """Bytes of scratch of one thread: floats of the cells, bytes of all rows."""
-        size = self.size
-        widths = 4 * size.cells, size.inputs, size.outputs, extra_depth, size.cells
+    def stride(self, *, extra_depth: int, sums: bool) -> int:
+        """Bytes of scratch of one thread: sums of the gates, cells, bytes of all rows."""
+        size, width = self.size, self.lanes * self.vectors
+        gates = 4 * len(self.gates) * -(-size.cells // width) * width if sums else 0
+        widths = gates, 4 * size.cells, size.inputs, size.outputs, extra_depth, size.cells
         return sum(-(-width // 64) * 64 for width in widths) + 64
 
 
