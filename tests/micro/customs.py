@@ -145,6 +145,14 @@ def _banks() -> list[Case]:
              lambda r: [np.concatenate([r.integers(0, 1 << k, 9).astype(np.uint64)
                                         for k in (4, 20, 33, 60)]), np.array(2, np.int32)],
              [((36,), U32)]),
+        case("classifier", "BasicClassifier", {},
+             lambda r: [r.integers(-9, 9, (4, 5)).astype(np.int32)], [((7,), BOOL), ((7,), I32)],
+             constants={1: np.array([19, 0, 5, 5, 3, 18, 1], np.int32),
+                        2: np.arange(-3, 4, dtype=np.int32)}),
+        case("classifier of what comes", "BasicClassifier", {},
+             lambda r: [r.integers(-9, 9, 6).astype(np.int32),
+                        r.integers(0, 6, 9).astype(np.int32),
+                        r.integers(-9, 9, 9).astype(np.int32)], [((9,), BOOL), ((9,), I32)]),
         case("log", "SignalFilterBankLog", {"input_correction_bits": 3, "output_scale": 1600},
              lambda r: [np.concatenate([r.integers(0, 1 << k, 9).astype(np.uint32)
                                         for k in (2, 12, 20, 32)])], [((36,), I16)]),

@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.micro.customs import CASES, Case
+from tests.micro.customs import CASES, Case, build
 
 from litejit.micro import runtime
+from litejit.types import BOOL, I32
 
 pytestmark = pytest.mark.skipif(find_spec("tflite_micro") is None, reason="no TFLM here")
 ARENA = 1 << 20
@@ -96,3 +97,37 @@ def assert_same(interpreter: runtime.Interpreter, outputs: list[Any]) -> None:
         if flags and not all(flags) and expected.dtype != np.bool_:
             continue  # not full yet: TFLM leaves what was there
         np.testing.assert_array_equal(found, expected)
+
+
+def classifier(numbers: Any, indices: Any, thresholds: Any, shapes: Any) -> bytes:
+    results = list(zip(shapes, (BOOL, I32), strict=True))
+    return build("BasicClassifier", {}, [numbers, indices, thresholds], results)
+
+
+@pytest.mark.parametrize("compiled", [True, False], ids=["compiled", "NumPy"])
+@pytest.mark.parametrize("index", [-1, 6, 1 << 30])
+def test_a_classifier_refuses_an_index_beyond_its_numbers(
+    index: int, compiled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not compiled:
+        monkeypatch.setenv("LITEJIT_COMPILE", "0")
+    values = [np.zeros((2, 3), np.int32), np.array([0, index], np.int32), np.zeros(2, np.int32)]
+    interpreter = runtime.Interpreter.from_bytes(classifier(*values, [(2,), (2,)]), arena_size=4096)
+    for number, value in enumerate(values):
+        interpreter.set_input(value, number)
+    with pytest.raises(RuntimeError, match="an index lies beyond the 6 numbers"):
+        interpreter.invoke()
+
+
+@pytest.mark.parametrize(
+    ("numbers", "indices", "thresholds", "results"),
+    [((1, 2, 3), (2,), (2,), [(2,), (2,)]), ((), (2,), (2,), [(2,), (2,)]),
+     ((3,), (1, 2), (2,), [(2,), (2,)]), ((3,), (2,), (3,), [(2,), (2,)]),
+     ((3,), (2,), (2,), [(3,), (2,)]), ((3,), (2,), (2,), [(2,), (1, 2)])],
+)  # fmt: skip
+def test_a_classifier_refuses_shapes_that_do_not_fit(
+    numbers: Any, indices: Any, thresholds: Any, results: Any
+) -> None:
+    values = [np.zeros(shape, np.int32) for shape in (numbers, indices, thresholds)]
+    with pytest.raises(RuntimeError, match="failed to allocate tensors"):
+        runtime.Interpreter.from_bytes(classifier(*values, results), arena_size=4096)

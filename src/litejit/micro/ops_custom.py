@@ -1,7 +1,7 @@
-"""CIRCULAR_BUFFER and TFLM_DECODE.
+"""BasicClassifier, CIRCULAR_BUFFER and TFLM_DECODE.
 
-Sources: tflite-micro tensorflow/lite/micro/kernels/{circular_buffer,circular_buffer_common,
-decode}.cc, decode_state*.cc.
+Sources: tflite-micro tensorflow/lite/micro/kernels/{basic_classifier,circular_buffer,
+circular_buffer_common,decode}.cc, decode_state*.cc.
 """
 
 from __future__ import annotations
@@ -10,9 +10,46 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from litejit.micro import signal_lowering
 from litejit.micro.signal_op import CustomOp, GraphStopped, Settings, StatefulOp
-from litejit.ops.base import Arrays, Node, Types
+from litejit.ops.base import Arrays, Lowering, Node, Types
 from litejit.types import BOOL, F32, I8, I16, I32, I64, Array, TensorType
+
+
+class BasicClassifier(CustomOp):
+    """What is asked of a list of numbers: those at `indices`, and which reach their thresholds.
+
+    Inputs: numbers (a vector or a matrix, whose rows follow each other), indices, thresholds.
+    Results: bool (number >= threshold), number. An index beyond the numbers is refused.
+    """
+
+    inputs = (I32, I32, I32)
+    results_of = (BOOL, I32)
+    arity = (3, 3)
+    results = (2, 2)
+    vectors = False
+
+    def check(self, node: Node) -> None:
+        """Vectors of one length."""
+        x, indices = node.input(0), node.input(1)
+        node.require(x.rank in (1, 2), f"numbers have shape {x.shape}, expected rank 1 or 2")
+        node.require(indices.rank == 1, f"indices have shape {indices.shape}, expected a vector")
+        same = node.input(2).shape == indices.shape
+        node.require(same, f"{node.input(2).shape} thresholds for {indices.shape} indices")
+        for position in range(2):
+            self.require_output(node, indices.dims, position)
+
+    def reference(self, node: Node, *inputs: Any) -> Arrays:
+        """All at once."""
+        x, indices, thresholds = inputs
+        ok = (indices >= 0) & (indices < x.size)
+        node.check(ok.all(), f"an index lies beyond the {x.size} numbers")
+        found = x.reshape(-1)[indices]
+        return found >= thresholds, found
+
+    def lower(self, node: Node, steps: Lowering) -> None:
+        """A compiled kernel."""
+        signal_lowering.classify(node, steps)
 
 
 class CircularBuffer(StatefulOp):

@@ -172,3 +172,12 @@ def overlap_add(node: Node, steps: Lowering, rest: Array) -> None:
             spec, *_operands(steps), steps.persistent(rest), frames, size,
             node.options.number("frame_step"), items=len(rest), cost_ns=20 + x.size * 0.2,
         )  # fmt: skip
+
+
+def classify(node: Node, steps: Lowering) -> None:
+    """All that is asked."""
+    count = node.input(1).size
+    steps.call(
+        signal.ClassifySpec(), *_operands(steps), steps.status, node.input(0).size, items=count,
+        cost_ns=10 + count * _NS, grain=1024,
+    )  # fmt: skip
