@@ -223,15 +223,26 @@ class HardSwish(Unary):
         if relu_exponent > 0:
             relu = _saturate16(relu << 1)
         elif relu_exponent < 0:
-            relu = fixedpoint.rounding_divide_by_pot(relu, -relu_exponent)
+            relu = _shift16(relu, -relu_exponent)
         product = ((relu + (1 << 15)) >> 1) * preshift
         truncated = np.where(product >= 0, product >> 15, -(-product >> 15))
-        result = fixedpoint.rounding_divide_by_pot(truncated, -exponent) + y.zero_point
+        result = _shift16(truncated, -exponent) + y.zero_point
         return np.asarray(np.clip(result, *fixedpoint.type_range(y.dtype)))
 
 
 def _saturate16(x: Array) -> Array:
     return np.clip(x, -32768, 32767)
+
+
+def _shift16(x: Array, exponent: int) -> Array:
+    """round(x / 2**exponent), ties away from zero, with a remainder of 16 bits.
+
+    From 16 bits on the remainder is x itself and its bound -1 or 0, so that everything but
+    negative numbers ends one higher: what gemmlowp's RoundingDivideByPOT makes of int16.
+    """
+    if exponent < 16:
+        return fixedpoint.rounding_divide_by_pot(x, exponent)
+    return np.where(x < 0, -1, 1)
 
 
 def _round_product16(a: Array, b: int) -> Array:
@@ -282,8 +293,9 @@ class _Relu(Unary):
     def limits(self, y: TensorType) -> tuple[int, int]:
         """The bounds as codes of the output."""
         low, high = fixedpoint.type_range(y.dtype)
-        bounds = np.array([self.low, self.high], np.float32) / np.float32(y.scale)
-        codes = fixedpoint.round_half_away(bounds) + np.float64(y.zero_point)
+        with np.errstate(all="ignore"):
+            bounds = np.array([self.low, self.high], np.float32) / np.float32(y.scale)
+            codes = fixedpoint.round_half_away(bounds) + np.float64(y.zero_point)
         return int(max(low, codes[0])), int(min(high, codes[1]))
 
     def integers(self, node: Node, x: Array) -> Array:

@@ -19,6 +19,7 @@ Compute = Callable[..., Any]
 # by Activation
 FLOAT_RANGES: dict[int, tuple[float | None, float | None]] = {
     0: (None, None), 1: (0, None), 2: (-1, 1), 3: (0, 6),
+    4: (None, None), 5: (None, None),  # TANH and SIGN_BIT: LiteRT does nothing here
 }  # fmt: skip
 
 
@@ -28,6 +29,8 @@ def clamped(node: Node, values: Array, activation: int, dtype: DType) -> Array:
     if dtype.is_float:
         low = -largest(dtype) if low is None else low
         high = largest(dtype) if high is None else high
+    elif low is not None:
+        low = max(low, fixedpoint.type_range(dtype)[0])
     if low is not None:
         values = np.where(values < low, values.dtype.type(low), values)
     return values if high is None else np.where(values > high, values.dtype.type(high), values)

@@ -76,7 +76,7 @@ class Quantize(Op):
     """float32: y = clamp(round_half_away(x / scale) + zero_point), per tensor or per channel.
 
     NaN becomes the largest code where the zero point is negative, else the smallest: what the
-    reference kernel's sum wraps to. Integers are rescaled by s_x / s_y (float64) with two
+    reference kernel's sum wraps to. To int16 so does what int32 cannot hold. Integers are rescaled by s_x / s_y (float64) with two
     roundings. int4 and uint4 lie one to a byte.
     """
 
@@ -111,7 +111,11 @@ class Quantize(Op):
                 scales, zero_points = _along_axis(target.quantization, x.ndim)
                 rounded = lut.round_away(x / scales)
                 codes = lut.to_integer(rounded, -(2**31), 2**31 - 1, nan=-(2**31))
-                wrapped = np.isnan(rounded) & (zero_points < 0)
+                lost = np.isnan(rounded)
+                if target.dtype == I16:
+                    lost |= rounded >= 2**31
+                    codes = np.where(lost, -(2**31), codes)
+                wrapped = lost & (zero_points < 0)
                 codes = np.where(wrapped, 2**31 - 1, codes)
             return narrow(np.clip(codes + zero_points, low, high), target.dtype)
         m, shift = fixedpoint.quantize_multiplier(source.scale / target.scale)
@@ -238,17 +242,29 @@ class FakeQuant(Op):
 
     def reference(self, node: Node, *inputs: Any) -> Arrays:
         """In float32, step by step."""
-        f, x = np.float32, np.asarray(inputs[0])
-        low, high = f(node.options.min), f(node.options.max)
-        top = f((1 << node.options.num_bits) - 1)
-        scale = (high - low) / top
+        x = np.asarray(inputs[0])
+        low, high, scale, inverse = self.steps(node)
         with np.errstate(all="ignore"):
+            clamped = np.where(x < low, low, x)
+            clamped = np.where(clamped > high, high, clamped)
+            steps = lut.round_away((clamped - low) * inverse)
+            return np.asarray(steps * scale + low, np.float32)
+
+    def steps(self, node: Node) -> tuple[Any, Any, Any, Any]:
+        """The range after it was moved, the size of a step and its inverse, all float32."""
+        f, options = np.float32, node.options
+        low, high, top = f(options.min), f(options.max), f((1 << options.num_bits) - 1)
+        with np.errstate(all="ignore"):
+            scale = (high - low) / top
             zero_point = np.clip(lut.round_away(np.asarray(-low / scale, f)), f(0), top)
-            nudged_low, nudged_high = -zero_point * scale, (top - zero_point) * scale
-            clamped = np.where(x < nudged_low, nudged_low, x)
-            clamped = np.where(clamped > nudged_high, nudged_high, clamped)
-            steps = lut.round_away((clamped - nudged_low) * (f(1) / scale))
-            return np.asarray(steps * scale + nudged_low, f)
+            return -zero_point * scale, (top - zero_point) * scale, scale, f(1) / scale
+
+    def lower(self, node: Node, steps: Lowering) -> None:
+        """A vector kernel."""
+        from litejit.ops import lowering
+
+        numbers = tuple(float(number) for number in self.steps(node))
+        lowering.function(node, steps, "fake_quant", numbers)
 
 
 @builtin("BITCAST")
