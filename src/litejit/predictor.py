@@ -64,7 +64,7 @@ class _Slot:
         self.inputs = [runner.array(i) for i in inputs]
         self.shapes: _Shapes = tuple(types[i].dims for i in inputs)
         self.outputs: list[Array | None] = (
-            [runner.array(i) for i in outputs] if runner.is_whole else [None] * len(outputs)
+            [runner.array(i) for i in outputs] if runner.is_plain else [None] * len(outputs)
         )
         self.quantize = [quantizer(types[i]) if is_quantized(types[i]) else None for i in inputs]
         self.dequantize = [

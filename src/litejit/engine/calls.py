@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from litejit.engine.constants import aligned_copy
 from litejit.errors import PrepareError
 from litejit.ops.session import Session, SubgraphCall
 from litejit.types import Array, TensorType
@@ -45,6 +46,22 @@ class EngineSession(Session):
         if number not in self._calls:
             self._calls[number] = RunnerCall(self._make_runner(number, self))
         return self._calls[number]
+
+    def kept(self, value: Array) -> Array:
+        """A copy that outlives the run, and that kernels may read."""
+        return aligned_copy(value)
+
+    def snapshot(self) -> Any:
+        """The state as it is now, that of called subgraphs too, for `restore`."""
+        called = [call.runner.state for call in self._calls.values()]
+        return super().snapshot(), [(state, state.save()) for state in called if state.arrays]
+
+    def restore(self, snapshot: Any) -> None:
+        """Take back what a failed run changed."""
+        own, called = snapshot
+        super().restore(own)
+        for state, before in called:
+            state.restore(before)
 
 
 class RunnerCall:
@@ -85,7 +102,7 @@ class RunnerCall:
             memory = runner.array(number)
             if memory is not None and not runner.types[number].is_constant:
                 memory[...] = array
-        runner.invoke()
+        runner.run()
         results = [runner.array(number) for number in runner.subgraph.outputs]
         return [np.empty(0, np.uint8) if array is None else array.copy() for array in results]
 

@@ -19,19 +19,27 @@ _LARGE_PAGES: int | None = getattr(mmap, "MADV_HUGEPAGE", None)
 
 
 class ConstantStore:
-    """Arrays made once per subgraph of a Model: packed weights, tables; 64-byte aligned."""
+    """Arrays made once per subgraph of a Model: packed weights, tables; 64-byte aligned.
 
-    def __init__(self) -> None:
-        self._arrays: dict[tuple[Any, ...], Array] = {}
+    `is_constant` tells of a tensor's number whether the file holds its value.
+    """
+
+    def __init__(self, is_constant: Callable[[int], bool] = lambda index: True) -> None:
+        self.is_constant = is_constant
+        self._arrays: dict[tuple[Any, ...], tuple[bytes, Array]] = {}
         self._copies: dict[int, tuple[Array, Array]] = {}
         # id of an array -> the array, and what it was copied from
         self._sources: dict[int, tuple[ref[Array], Array | Pieces]] = {}
 
-    def get(self, key: tuple[Any, ...], make: Callable[[], Array | Pieces]) -> Array:
-        """The array of this key, made now if it was not before."""
-        if key not in self._arrays:
-            self._arrays[key] = self._copied(make())
-        return self._arrays[key]
+    def get(
+        self, key: tuple[Any, ...], make: Callable[[], Array | Pieces], source: bytes = b""
+    ) -> Array:
+        """The array of this key, made now if it was not before, or of another `source`."""
+        known, array = self._arrays.get(key, (b"", None))
+        if array is None or known != source:
+            array = self._copied(make())
+            self._arrays[key] = source, array
+        return array
 
     def copy_of(self, index: int, value: Array) -> Array:
         """The aligned copy of a constant tensor's value."""

@@ -1,12 +1,19 @@
-"""The types that a file declares for its tensors."""
+"""What a file declares: the types of its tensors, its operators."""
 
 from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from litejit.model import Model, constant_array
 from litejit.record import replace
 from litejit.types import Quantization, TensorType
+
+if TYPE_CHECKING:
+    from litejit.engine.prepare import ResolvedOperator
+    from litejit.ops.resolver import OpResolver
 
 
 def declared_types(model: Model, subgraph_index: int) -> dict[int, TensorType]:
@@ -42,3 +49,26 @@ def _blockwise(model: Model, subgraph_index: int, quantization: Quantization) ->
         return quantization
     filled: Quantization = replace(quantization, scales=scales.astype(np.float32).ravel())
     return filled
+
+
+class Operators:
+    """The resolved operators of all subgraphs; resolved when they are first asked for."""
+
+    def __init__(self, model: Model, resolver: OpResolver) -> None:
+        self._model, self._resolver = model, resolver
+        self._found: list[list[ResolvedOperator]] | None = None
+
+    def all(self) -> list[list[ResolvedOperator]]:
+        """Operators by subgraph. Raises ModelError for builtins that are not known."""
+        if self._found is None:
+            from litejit.engine.prepare import resolve
+            from litejit.engine.simplify import simplify
+
+            model = self._model
+            self._found = [
+                simplify(
+                    resolve(model, subgraph, self._resolver), partial(declared_types, model, index)
+                )
+                for index, subgraph in enumerate(model.subgraphs)
+            ]
+        return self._found

@@ -30,6 +30,11 @@ class Graph(Record):
     __hash__ = object.__hash__
 
 
+def is_whole(graph: Graph) -> bool:
+    """Are the shapes of all results known?"""
+    return all(t is None or t.shape is not None for node in graph.nodes for t in node.outputs)
+
+
 def readers(nodes: tuple[Node, ...]) -> dict[int, list[Node]]:
     """Tensor number -> the nodes that read it, in order."""
     result: dict[int, list[Node]] = {}

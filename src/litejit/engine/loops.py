@@ -10,10 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from litejit.engine.graph import Graph
 from litejit.engine.steps import JumpStep, NativeStep, Place, Step
 from litejit.kernels.copy import plan_whole_copy
-from litejit.ops.base import Node
+from litejit.ops.base import Node, Operand
 from litejit.record import replace
 from litejit.types import TensorType
 
@@ -39,6 +41,20 @@ def inline_call(owner: Lowerer, node: Node, callee: SubgraphRunner) -> bool:
     def append() -> None:
         results = _new_results(owner, node)
         _append_call(owner, node, callee, _tensors(node.inputs), results)
+
+    return _attempt(owner, append)
+
+
+def inline_once(owner: Lowerer, node: Node, callee: SubgraphRunner, pending: Operand) -> bool:
+    """Append the steps of a subgraph that run where the byte `pending` is not 0, and clear it."""
+    assert isinstance(pending, Place)
+
+    def append() -> None:
+        skip = _jump(owner, node, pending)
+        _append_graph(owner, callee, [], overwrite=False)
+        zero = owner.array(owner.store.get(("zero",), lambda: np.zeros(1, np.uint8)))
+        _copy(owner, node, zero, pending, 1)
+        _land(owner, skip)
 
     return _attempt(owner, append)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
+
 from litejit.codegen.isa import Isa
 from litejit.engine.constants import ConstantStore
 from litejit.engine.graph import Graph, readers
@@ -12,9 +14,15 @@ from litejit.ops.base import Node, Operand
 from litejit.types import Array, TensorType
 
 
-def lower(graph: Graph, *, isa: Isa | None, store: ConstantStore, threads: int) -> Lowered:
-    """Lower all nodes in order; without an ISA every node runs in NumPy."""
-    return Lowerer(graph, isa, store, threads).run()
+def lower(
+    graph: Graph, *, isa: Isa | None, store: ConstantStore, threads: int,
+    given: Container[int] = (),
+) -> Lowered:  # fmt: skip
+    """Lower all nodes in order; without an ISA every node runs in NumPy.
+
+    The inputs `given` have memory already.
+    """
+    return Lowerer(graph, isa, store, threads).run(given)
 
 
 class Lowerer:
@@ -44,10 +52,11 @@ class Lowerer:
             self.last_reader[index] = max(order[id(node)] for node in nodes)
         self.forever = set(graph.keep) | set(graph.inputs)
 
-    def run(self) -> Lowered:
+    def run(self, given: Container[int]) -> Lowered:
         """Lower the whole graph."""
         for index in self.graph.inputs:
-            self.place(self.graph.types[index], first=-1)
+            if index not in given:
+                self.place(self.graph.types[index], first=-1)
         for position, node in enumerate(self.graph.nodes):
             self.lower_node(position, node)
         end = len(self.steps)

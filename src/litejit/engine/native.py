@@ -244,7 +244,8 @@ class NativeProgram:
         status = status or Block(64)
         self.status_address = status.address
         total_ns = sum(step.cost_ns for step in steps)
-        loops = any(step.chunks == 0 for step in steps)
+        jumps = ((n, step) for n, step in enumerate(steps) if step.chunks == 0)
+        loops = any(step.items <= n for n, step in jumps)
         self.is_short = short = total_ns < SHORT_RUN_NS and not loops  # never interrupted
         long = total_ns >= SHARED_RUN_NS or loops
         splits = threads > 1 and long and any(step.chunks > 1 for step in steps)

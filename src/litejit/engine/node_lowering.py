@@ -11,8 +11,8 @@ from litejit.engine.constants import aligned_copy
 from litejit.engine.plan import aligned
 from litejit.engine.steps import NativeStep, Place
 from litejit.kernels.base import KernelSpec, Pieces
-from litejit.kernels.copy import plan_whole_copy
 from litejit.ops.base import Node, Operand
+from litejit.ops.blocks import copy_whole, input_of
 from litejit.types import Array, TensorType
 
 if TYPE_CHECKING:
@@ -78,7 +78,16 @@ class NodeLowering:
         """An array made once per Model."""
         parts = tuple(part.index for part in self._node.chain)
         key = (self._node.index, parts, name, self.isa.name)
-        return self._owner.array(self._owner.store.get(key, make))
+        return self._owner.array(self._owner.store.get(key, make, self._folded()))
+
+    def _folded(self) -> bytes:
+        """The constants among the inputs that are not the file's: shapes may change them."""
+        tensors = [t for part in (self._node, *self._node.chain) for t in part.inputs]
+        values = [
+            (t.index, t.value) for t in tensors
+            if t is not None and t.value is not None and not self._owner.store.is_constant(t.index)
+        ]  # fmt: skip
+        return b"".join([b"%d:%b" % (index, value.tobytes()) for index, value in values])
 
     def temporary(self, nbytes: int) -> Operand:
         """Memory of this node's calls."""
@@ -127,15 +136,7 @@ class NodeLowering:
             self._shared[output] = input
             self.settled = True
         elif self._owner.isa is not None:
-            self._copy(output, input, source.nbytes)
-
-    def _copy(self, output: int, input: int, nbytes: int) -> None:
-        self.settled = True
-        place = self.inputs[input]
-        if nbytes and place is not None:
-            plan = plan_whole_copy(nbytes, self.isa)
-            operands = (place, self.outputs[output], *plan.numbers)
-            self.call(plan.spec, *operands, items=plan.items, cost_ns=plan.cost_ns)
+            copy_whole(self, input_of(self, input), self.outputs[output], source.nbytes)
 
     def may_share(self, output: int = 0, input: int = 0) -> None:
         """Run in place where nobody needs the input afterwards."""
@@ -162,6 +163,11 @@ class NodeLowering:
         """Run a subgraph natively where all its steps are compiled."""
         callee = self._callee(number, self._types(self._node.inputs))
         self.settled = loops.inline_call(self._owner, self._node, callee)
+
+    def once(self, number: int, pending: Array) -> None:
+        """Run a subgraph natively, in the first run only, where all its steps are compiled."""
+        callee = self._callee(number, [])
+        self.settled = loops.inline_once(self._owner, self._node, callee, self.persistent(pending))
 
     @staticmethod
     def _types(tensors: tuple[TensorType | None, ...]) -> list[TensorType]:

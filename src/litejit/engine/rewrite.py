@@ -2,22 +2,59 @@
 
 from __future__ import annotations
 
-from litejit.engine.graph import Graph, readers
+from litejit.engine.graph import Graph, is_whole, readers
 from litejit.engine.rowwise import join_rows
 from litejit.engine.tabulate import tabulate
 from litejit.ops.base import Node
 from litejit.record import replace
 from litejit.types import TensorType
 
+MOST_DECIDING = 64  # elements of a tensor that is compared in every run
 
-def rewrite(graph: Graph, keep: frozenset[int], *, fuse: bool) -> Graph:
+
+def rewrite(graph: Graph, keep: frozenset[int]) -> Graph:
     """Apply all passes. `keep` lists the tensors whose values must be there after the run."""
     graph = replace(graph, keep=keep)
-    if not fuse:
-        return graph
     graph = drop_unused(tabulate(drop_unused(graph)))
     graph = fuse_before(join_pairs(graph))
     return join_rows(fuse_after(graph))
+
+
+def with_all_tensors(fused: Graph, graph: Graph) -> Graph:
+    """The graph `fused` that was made of `graph`, and behind it nodes for the tensors it lacks.
+
+    Every tensor is kept. Those that are there in `fused` have the same bytes as without the nodes
+    behind it: these read them, and run once more what was fused or left out.
+    """
+    made = {t.index for node in fused.nodes for t in node.outputs if t is not None}
+    behind = []
+    for node in graph.nodes:
+        results = {t.index for t in node.outputs if t is not None}
+        if not results <= made and not node.op.mutates:
+            behind.append(node)
+            made |= results
+    keep = frozenset(graph.types)
+    whole: Graph = replace(fused, nodes=(*fused.nodes, *behind), keep=keep)
+    return whole
+
+
+def with_deciding(graph: Graph, keep: frozenset[int]) -> frozenset[int]:
+    """`keep`, and what may decide the shapes of results that are not known."""
+    if is_whole(graph):
+        return keep
+    nodes = drop_unused(replace(graph, keep=keep)).nodes
+    return keep | {t.index for node in nodes for t in may_decide(node)}
+
+
+def may_decide(node: Node) -> list[TensorType]:
+    """Small operands of a node with an unknown shape: their values may be what decides it."""
+    if all(t is None or t.shape is not None for t in node.outputs):
+        return []
+    return [
+        t for t in node.inputs
+        if t is not None and t.value is None and not t.is_variable
+        and not t.dtype.numpy.hasobject and t.size <= MOST_DECIDING
+    ]  # fmt: skip
 
 
 def drop_unused(graph: Graph) -> Graph:

@@ -14,14 +14,16 @@ from litejit.engine import budget, kept
 from litejit.engine.calls import EngineSession
 from litejit.engine.collector import collection_paused, weakly
 from litejit.engine.constants import ConstantStore
-from litejit.engine.declared import declared_type, declared_types
+from litejit.engine.declared import Operators, declared_type, declared_types
+from litejit.engine.section import Section, find_value
 from litejit.engine.state import State
-from litejit.errors import CodegenError, InvokeError
+from litejit.errors import CodegenError, InvokeError, LitejitError
 from litejit.model import Model
 from litejit.ops.resolver import BuiltinOpResolver, OpResolver
 from litejit.types import Array, TensorType
 
 if TYPE_CHECKING:  # the stages are imported when a graph goes through them
+    from litejit.engine.assumed import Assumptions
     from litejit.engine.graph import Graph
     from litejit.engine.prepare import ResolvedOperator
     from litejit.engine.program import Program
@@ -43,7 +45,10 @@ class LoadedModel:
         self, model: Model, data: bytes | None = None, digest: kept.Digest | None = None
     ) -> None:
         self.model, self.data, self._digest = model, data, digest
-        self.stores = [ConstantStore() for _ in model.subgraphs]
+        self.stores = [
+            ConstantStore(partial(_has_data, model, number))
+            for number in range(len(model.subgraphs))
+        ]
         self._verified = data is None
 
     def verify(self) -> None:
@@ -63,6 +68,11 @@ class LoadedModel:
         return "" if custom else kept.name_of(digest.value, isa, threads)
 
 
+def _has_data(model: Model, subgraph: int, index: int) -> bool:
+    tensor = model.subgraphs[subgraph].tensors[index]
+    return bool(tensor.buffer) and (model.buffers or ())[tensor.buffer].data is not None
+
+
 def make_runners(
     loaded: LoadedModel, resolver: OpResolver, *, isa: Isa | None, threads: int, preserve_all: bool
 ) -> list[SubgraphRunner]:
@@ -73,7 +83,7 @@ def make_runners(
         name = loaded.name_on_disk(isa, threads)
         found = kept.find(name, isa) if name else None
     # what is found now must not follow what is added to `resolver` later
-    operators = _Operators(model, resolver if found is None else BuiltinOpResolver())
+    operators = Operators(model, resolver if found is None else BuiltinOpResolver())
     if found is None:
         loaded.verify()
         operators.all()
@@ -88,64 +98,6 @@ def make_runners(
     return [make(index, session) for index in range(len(model.subgraphs))]
 
 
-class _Operators:
-    """The resolved operators of all subgraphs; resolved when they are first asked for."""
-
-    def __init__(self, model: Model, resolver: OpResolver) -> None:
-        self._model, self._resolver = model, resolver
-        self._found: list[list[ResolvedOperator]] | None = None
-
-    def all(self) -> list[list[ResolvedOperator]]:
-        """Operators by subgraph. Raises ModelError for builtins that are not known."""
-        if self._found is None:
-            from litejit.engine.prepare import resolve
-            from litejit.engine.simplify import simplify
-
-            model = self._model
-            self._found = [
-                simplify(
-                    resolve(model, subgraph, self._resolver), partial(declared_types, model, index)
-                )
-                for index, subgraph in enumerate(model.subgraphs)
-            ]
-        return self._found
-
-
-class Section:
-    """A stretch of operators whose shapes are known when it begins, ready to run.
-
-    `following` holds the sections that ran after this one, by the shapes that it found. Where
-    the Program came from disk, the graph is made when somebody asks for it.
-    """
-
-    __slots__ = ("_graph", "_link", "_program", "following", "readable")
-
-    def __init__(
-        self,
-        graph: Graph | Callable[[], Graph],
-        link: Callable[[], Program],
-        readable: frozenset[int] | None = None,
-    ) -> None:
-        self._graph, self._link = graph, link
-        self._program: Program | None = None
-        self.readable = readable or self.graph.keep | set(self.graph.inputs)
-        self.following: dict[tuple[Any, ...], Section] = {}
-
-    @property
-    def graph(self) -> Graph:
-        """The nodes and the types of all tensors."""
-        if callable(self._graph):
-            self._graph = self._graph()
-        return self._graph
-
-    @property
-    def program(self) -> Program:
-        """The Program; made when it is first asked for."""
-        if self._program is None:
-            self._program = self._link()
-        return self._program
-
-
 class SubgraphRunner:
     """Prepares, resizes and runs one subgraph; holds the values of its tensors.
 
@@ -157,7 +109,7 @@ class SubgraphRunner:
         self,
         loaded: LoadedModel,
         index: int,
-        operators: _Operators,
+        operators: Operators,
         session: EngineSession,
         *,
         isa: Isa | None,
@@ -173,6 +125,8 @@ class SubgraphRunner:
         self.store = loaded.stores[index]
         self.ready = self.is_whole = False  # is_whole: no shape depends on data
         self.is_plain = False  # nothing to take back after an error, shapes that never change
+        self.cannot_fail = False
+        self._layout = 0  # of the session's variables, when the Programs were made
         self.run_first: Callable[[], None] = lambda: None
         self._name, self._found = name, found
         self.types = self._declared_types()
@@ -182,6 +136,8 @@ class SubgraphRunner:
         )
         self.state = State()
         self.sections: list[Section] = []
+        self._first: Section  # where all begins
+        self._assumptions: Assumptions | None = None
         self._shapes: dict[int, tuple[int, ...]] = {}
 
     @property
@@ -222,25 +178,57 @@ class SubgraphRunner:
             self.prepare()
             program = self.sections[0].program
             self.run_first = program.run
-            self.is_plain = self.is_whole and (not self.has_state or program.cannot_fail)
+            self.cannot_fail = self.is_whole and program.cannot_fail
+            stays = not self.has_state or (self.cannot_fail and not self.session.layout)
+            self.is_plain = self.is_whole and stays
 
     def prepare(self) -> None:
         """Infer all shapes, and decide what runs; memory is allocated when it is needed."""
-        if self.ready:
+        if self.ready and self._layout == self.session.layout:
             return
         if self._found is not None and not self._shapes:
             self._take(self._found)
             return
-        state, section = self._first_section(self._shapes)
-        self.state, self.sections = state, [section]
+        self._layout = self.session.layout
+        if self.ready:  # variables moved: the values of tensors stay where they are
+            self._first = self._first_section(self._shapes, self.state, self._given())
+        else:
+            state = State()
+            self._first = self._first_section(self._shapes, state)
+            self.state = state
+        section = self._first
+        self.sections = [section]
+        self._assumptions = None
         self.types = section.graph.types
-        self.is_whole = section.graph.stop == len(self.operators) and all(
-            t.shape is not None for t in self.types.values()
-        )
+        self.is_whole = self._is_whole(section)
         self.ready = True
 
-    def _first_section(self, shapes: dict[int, tuple[int, ...]]) -> tuple[State, Section]:
-        """Fresh state, and the section in which all begins."""
+    def _given(self) -> dict[int, Array]:
+        """The memory of the inputs, for Programs that take the place of others."""
+        views = self._first.program.views
+        return {index: views[index] for index in self._first.graph.inputs}
+
+    def assuming(self, values: dict[int, Array]) -> Section | None:
+        """The whole graph for these values of inner tensors; None if it still falls apart."""
+        try:
+            section = self._first_section(self._shapes, self.state, self._given(), values)
+        except LitejitError:
+            return None
+        return section if self._is_whole(section) else None
+
+    def _is_whole(self, section: Section) -> bool:
+        from litejit.engine.graph import is_whole
+
+        return section.graph.stop == len(self.operators) and is_whole(section.graph)
+
+    def _first_section(
+        self,
+        shapes: dict[int, tuple[int, ...]],
+        state: State,
+        given: dict[int, Array] | None = None,
+        assumed: dict[int, Array] | None = None,
+    ) -> Section:
+        """The section in which all begins."""
         from litejit.model.verify import check_graph
 
         check_graph(self.subgraph, self.model)
@@ -252,8 +240,7 @@ class SubgraphRunner:
         inputs = tuple(i for i in inputs if not types[i].is_constant and not types[i].is_variable)
         for index in inputs:
             budget.check(types[index].nbytes, f"input tensor {index} ({types[index].name!r})")
-        state = State()
-        return state, self._section(types, inputs, 0, state)
+        return self._section(types, inputs, 0, state, given or {}, assumed)
 
     def _take(self, found: kept.Kept) -> None:
         """Make the Program that was found on disk the only section."""
@@ -263,11 +250,12 @@ class SubgraphRunner:
         program = found.program(data, self.types, self.threads, weakly(self._complete))
         graph = weakly(self._whole_graph)
         section = Section(graph, lambda: program, frozenset(found.readable))
-        self.sections, self.is_whole, self.ready = [section], True, True
+        self._first, self.sections = section, [section]
+        self.is_whole = self.ready = True
 
     def _whole_graph(self) -> Graph:
         """The graph as the file declares its inputs."""
-        return self._first_section({})[1].graph
+        return self._first_section({}, State()).graph
 
     def _complete(self, program: Program) -> Lowered:
         """The steps of a Program that came from disk, and views of all its tensors."""
@@ -287,39 +275,45 @@ class SubgraphRunner:
         inputs: tuple[int, ...],
         start: int,
         state: State,
+        given: dict[int, Array],
+        assumed: dict[int, Array] | None = None,
     ) -> Section:
         from litejit.engine.prepare import prepare
-        from litejit.engine.rewrite import rewrite
+        from litejit.engine.rewrite import rewrite, with_all_tensors
 
         outputs = frozenset(i for i in self.subgraph.outputs if i >= 0)
         graph = prepare(
             self.subgraph, self.operators, types,
-            inputs=inputs, keep=outputs, session=self.session, start=start,
+            inputs=inputs, keep=outputs, session=self.session, start=start, assumed=assumed,
         )  # fmt: skip
-        graph = rewrite(graph, self._kept(graph, outputs), fuse=not self.preserve_all)
+        fused = rewrite(graph, self._kept(graph, outputs))
+        graph = with_all_tensors(fused, graph) if self.preserve_all else fused
         state.fit(graph.types)
-        return Section(graph, partial(weakly(self._program), graph, state.arrays))
+        return Section(graph, partial(weakly(self._program), graph, state.arrays, given))
 
-    def _program(self, graph: Graph, variables: dict[int, Array]) -> Program:
+    def _program(
+        self, graph: Graph, variables: dict[int, Array], given: dict[int, Array]
+    ) -> Program:
         try:
-            return self._linked(graph, variables)
+            return self._linked(graph, variables, given)
         except CodegenError as error:
             if self.isa is None:
                 raise
             warnings.warn(f"kernels cannot be compiled, NumPy runs instead: {error}", stacklevel=2)
             self.isa = None
-            return self._linked(graph, variables)
+            return self._linked(graph, variables, given)
 
-    def _linked(self, graph: Graph, variables: dict[int, Array]) -> Program:
+    def _linked(
+        self, graph: Graph, variables: dict[int, Array], given: dict[int, Array]
+    ) -> Program:
         from litejit.engine.link import link
         from litejit.engine.lower import lower
         from litejit.engine.plan import plan_memory
 
-        lowered = lower(graph, isa=self.isa, store=self.store, threads=self.threads)
+        lowered = lower(graph, isa=self.isa, store=self.store, threads=self.threads, given=given)
         plan = plan_memory(lowered.requests)
-        program = link(
-            graph, lowered, plan, isa=self.isa, threads=self.threads, variables=variables
-        )
+        memory = {**variables, **given}
+        program = link(graph, lowered, plan, isa=self.isa, threads=self.threads, variables=memory)
         if settings.debug_level() >= 1:
             print(program, file=sys.stderr)
         if self._name and self._may_be_kept(graph) and self.isa is not None:
@@ -335,10 +329,11 @@ class SubgraphRunner:
         return all(t == declared_type(self.model, self.number, i) for t, i in found)
 
     def _kept(self, graph: Graph, outputs: frozenset[int]) -> frozenset[int]:
-        if self.preserve_all:
-            return frozenset(graph.types)
+        from litejit.engine.rewrite import with_deciding
+
         later = self.operators[graph.stop :]
-        return outputs | {i for resolved in later for i in resolved.operator.inputs if i >= 0}
+        wanted = {i for resolved in later for i in resolved.operator.inputs if i >= 0}
+        return with_deciding(graph, outputs | wanted)
 
     # -- running --
 
@@ -349,27 +344,51 @@ class SubgraphRunner:
         if self.is_plain:
             self.run_first()
         elif not self.has_state:
-            self._run()
+            self.run()
+        elif self._layout != self.session.layout:
+            self.allocate()
+            self.invoke()
+        elif self.cannot_fail:
+            self.run_first()
         else:
             self.run_or_restore()
 
     def run_or_restore(self) -> None:
         """Run the graph once; a run that does not finish leaves the state as it was."""
-        before = self.state.save()
-        shared = self.session.snapshot()
+        before = self.saved()
         try:
-            self._run()
+            self.run()
         except BaseException:
-            self.state.restore(before)
-            self.session.restore(shared)
+            self.restore(before)
             raise
 
-    def _run(self) -> None:
-        self.run_first()
+    def saved(self) -> Any:
+        """All state that a run may change, for `restore`."""
+        return self.state.save(), self.session.snapshot()
+
+    def restore(self, saved: Any) -> None:
+        """Take back what a run changed."""
+        own, shared = saved
+        self.state.restore(own)
+        self.session.restore(shared)
+
+    def run(self) -> None:
+        """Run the graph once, whatever becomes of its state."""
         if self.is_whole:
+            self.run_first()
             return
+        if self._assumptions is None:
+            from litejit.engine.assumed import Assumptions
+
+            self._assumptions = Assumptions(self)
+        self._assumptions.run()
+
+    def run_sections(self) -> None:
+        """Run the graph section by section, as shapes are found."""
+        section = self._first
+        section.program.run()
         with budget.shortage_named("invoke"):
-            self._run_on(self.sections[0])
+            self._run_on(section)
 
     def _run_on(self, section: Section) -> None:
         """Run what could not be prepared before `section` had run."""
@@ -388,16 +407,17 @@ class SubgraphRunner:
             for index, tensor in section.graph.types.items()
             if tensor.shape is None and index in section.program.views
         }
-        key = tuple((index, array.shape) for index, array in found.items() if array is not None)
+        shapes = tuple((index, array.shape) for index, array in found.items() if array is not None)
+        key = self.session.layout, shapes
         if key not in section.following:
             if len(section.following) >= _REMEMBERED_SHAPES:
                 section.following.pop(next(iter(section.following)))
             types = dict(section.graph.types)
-            for index, shape in key:
+            for index, shape in shapes:
                 types[index] = types[index].with_shape(shape)
             inputs = self._carried(section, types)
             start = section.graph.stop
-            section.following[key] = self._section(types, inputs, start, self.state)
+            section.following[key] = self._section(types, inputs, start, self.state, {})
         return section.following[key]
 
     def _carried(self, section: Section, types: dict[int, TensorType]) -> tuple[int, ...]:
@@ -416,7 +436,7 @@ class SubgraphRunner:
         """Copy what earlier sections made into the memory of this one."""
         earlier = self.sections[:-1]
         for index in section.graph.inputs:
-            section.program.views[index][...] = _find(earlier, index)
+            section.program.views[index][...] = find_value(earlier, index)
 
     # -- values --
 
@@ -427,13 +447,13 @@ class SubgraphRunner:
             return tensor.value
         if index in self.state.arrays:
             return self.state.arrays[index]
-        return _find(self.sections, index) if tensor.value is None else tensor.value
+        return find_value(self.sections, index) if tensor.value is None else tensor.value
 
     def shape_depends_on_data(self, index: int) -> bool:
         """Was the shape of this result unknown before the run, and are its bytes new?"""
         if not self.ready:
             return False
-        graph = self.sections[0].graph
+        graph = self._first.graph
         makers = {number: r for r in self.operators for number in r.operator.outputs}
         later = {number for r in self.operators[graph.stop :] for number in r.operator.outputs}
         maker = makers.get(index)
@@ -444,16 +464,9 @@ class SubgraphRunner:
         """The prepared graph, where no shape depends on data and no variable is kept."""
         if not self.ready or self.state.arrays:
             return None
-        graph = self.sections[0].graph  # shapes may be unknown of what nobody reads
+        graph = self._first.graph  # shapes may be unknown of what nobody reads
         return graph if graph.stop == len(self.operators) else None
 
     def reset_variables(self) -> None:
         """Give all variables their first value."""
         self.state.reset()
-
-
-def _find(sections: list[Section], index: int) -> Array | None:
-    for section in reversed(sections):
-        if index in section.readable and index in section.program.views:
-            return section.program.views[index]
-    return None

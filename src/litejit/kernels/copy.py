@@ -185,6 +185,28 @@ def every(parts: list[Value], step: int) -> Value:
     return result
 
 
+class SameSpec(KernelSpec):
+    """Stores `1 << 48` at `status` unless two arrays hold the same bits.
+
+    Arguments: both arrays, status, and how many elements of `itemsize` bytes there are. There is
+    one item.
+    """
+
+    itemsize: int
+
+    def emit(self, name: str, isa: Isa) -> str:
+        """IR text of the kernel."""
+        element = Type("i", 8 * min(self.itemsize, 8))
+        fn = Function(name, isa, a=Ptr(element), b=Ptr(element), status=Ptr(i64), n=i64)
+        a, b, status, n = fn.args
+        carry = [fn.const(0, element)]
+        with fn.loop(n * max(self.itemsize // 8, 1), carry=carry) as j:
+            carry[0] = carry[0] | (a[j] ^ b[j])
+        with fn.when(carry[0].differs(0)):
+            status[0] = fn.const(1 << 48, i64)
+        return fn.ir()
+
+
 class RescaleSpec(KernelSpec):
     """uint8 rows from one scale to another: y = clamp(round(x * scale + bias) + zero point).
 

@@ -37,8 +37,9 @@ class Machine:
             for resolved in runner.operators
             if isinstance(resolved.op, StatefulOp)
         ]
-        self._runner.allocate()
         self._resources = self._resource_values()
+        self._assign_resources()
+        self._runner.allocate()
         self.reset()
         runner = runners[0]
         self.run: Callable[[], None] = runner.run_first
@@ -93,8 +94,11 @@ class Machine:
         for op, settings in self._stateful:
             assert isinstance(settings, Settings)
             op.reset(settings)
-        session = self._runner.session
-        session.variables.update({key: array.copy() for key, array in self._resources.items()})
+        self._assign_resources()
+
+    def _assign_resources(self) -> None:
+        for handle, value in self._resources.items():
+            self._runner.session.assign(handle, value)
 
     # -- tensors --
 

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
-from litejit.kernels.copy import plan_copy
+from litejit.kernels.copy import plan_copy, plan_whole_copy
 from litejit.types import (
     BF16,
     BOOL,
@@ -109,6 +109,13 @@ def copy_box(
     plan = plan_copy(dims, itemsize, steps.isa)
     extra = plan.numbers
     steps.call(plan.spec, source, target, *extra, items=plan.items, cost_ns=plan.cost_ns)
+
+
+def copy_whole(steps: Lowering, source: Operand, target: Operand, nbytes: int) -> None:
+    """Copy contiguous bytes, unless source and target turn out to be the same memory."""
+    plan = plan_whole_copy(max(nbytes, 1), steps.isa)
+    items = plan.items if nbytes else 0
+    steps.call(plan.spec, source, target, *plan.numbers, items=items, cost_ns=plan.cost_ns)
 
 
 def lowers(*tensors: TensorType | None) -> bool:

@@ -213,9 +213,18 @@ class CallOnce(_Calling):
     def reference(self, node: Node, *inputs: Any) -> Arrays:
         """Run the subgraph, once."""
         (number,) = self.called(node.options)
-        session = node.session
-        assert session is not None
-        if number not in session.done_once:
+        pending = self._pending(node)
+        if pending[0]:
             call_of(node, number)([])
-            session.done_once.add(number)
+            pending[0] = 0
         return ()
+
+    def lower(self, node: Node, steps: Lowering) -> None:
+        """Jump over its steps from the second run on."""
+        (number,) = self.called(node.options)
+        steps.once(number, self._pending(node))
+
+    def _pending(self, node: Node) -> Array:
+        assert node.session is not None
+        (number,) = self.called(node.options)
+        return node.session.pending(number)

@@ -7,7 +7,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from litejit.model.options.control import HashtableOptions, VarHandleOptions
-from litejit.ops.base import Arrays, Node, Op, Types, builtin
+from litejit.ops.base import Arrays, Lowering, Node, Op, Types, builtin
+from litejit.ops.blocks import copy_whole, input_of
 from litejit.ops.session import Session
 from litejit.types import I32, I64, RESOURCE, STRING, Array, TensorType
 
@@ -28,6 +29,12 @@ def _known_handle(node: Node, handle: int) -> TensorType:
 def _handle_of(node: Node, array: Array) -> int:
     node.check(array.size == 1, f"a handle has one element, got {array.size}")
     return int(array.reshape(-1)[0])
+
+
+def _memory(node: Node) -> Array | None:
+    """The memory of a variable whose handle is known before the run, if it has one."""
+    handle = node.input(0).value
+    return None if handle is None else session_of(node).memory(_handle_of(node, handle))
 
 
 def _require_handle(node: Node) -> None:
@@ -56,13 +63,15 @@ class ReadVariable(Op):
     is_pure = False
 
     def infer(self, node: Node) -> Types:
-        """The shape is that of the value, which only the run knows."""
+        """The shape is that of the value, where there is one that keeps its shape."""
         _require_handle(node)
-        return [node.output().with_shape(None)]
+        memory = _memory(node)
+        fits = memory is not None and memory.dtype == node.output().dtype.numpy
+        return [node.output().with_shape(memory.shape if memory is not None and fits else None)]
 
     def reference(self, node: Node, *inputs: Any) -> Arrays:
         """A copy of the value."""
-        value = session_of(node).variables.get(_handle_of(node, inputs[0]))
+        value = session_of(node).value(_handle_of(node, inputs[0]))
         node.check(value is not None, "the variable has no value yet")
         assert value is not None
         declared = node.output().dtype
@@ -70,6 +79,11 @@ class ReadVariable(Op):
         node.check(same, f"the variable holds {value.dtype}, the result is {declared}")
         copy: Array = value.copy()
         return copy
+
+    def lower(self, node: Node, steps: Lowering) -> None:
+        memory = _memory(node)
+        if memory is not None:
+            copy_whole(steps, steps.persistent(memory), steps.outputs[0], memory.nbytes)
 
 
 @builtin("ASSIGN_VARIABLE")
@@ -86,12 +100,27 @@ class AssignVariable(Op):
     def infer(self, node: Node) -> Types:
         """No results."""
         _require_handle(node)
+        handle = node.input(0).value
+        if handle is not None and _memory(node) is not None and not _keeps_place(node):
+            session_of(node).unsettle(_handle_of(node, handle))
         return []
 
     def reference(self, node: Node, *inputs: Any) -> Arrays:
         """Keep a copy."""
-        session_of(node).variables[_handle_of(node, inputs[0])] = np.array(inputs[1])
+        session_of(node).assign(_handle_of(node, inputs[0]), np.asarray(inputs[1]))
         return ()
+
+    def lower(self, node: Node, steps: Lowering) -> None:
+        memory = _memory(node)
+        if memory is not None and _keeps_place(node):
+            copy_whole(steps, input_of(steps, 1), steps.persistent(memory), memory.nbytes)
+
+
+def _keeps_place(node: Node) -> bool:
+    """Can the value take the memory of the variable's value?"""
+    memory, value = _memory(node), node.input(1)
+    same = memory is not None and memory.dtype == value.dtype.numpy
+    return memory is not None and same and memory.shape == value.dims
 
 
 _TABLE_TYPES = ((I64, STRING), (STRING, I64))

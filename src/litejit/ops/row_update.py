@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from litejit.kernels.copy import plan_whole_copy
 from litejit.kernels.rows import PutRowSpec
 from litejit.ops.base import Op
-from litejit.ops.blocks import FIXED_WIDTH, input_of, lowers, require_same_type
+from litejit.ops.blocks import FIXED_WIDTH, copy_whole, input_of, lowers, require_same_type
 from litejit.types import F32, I32, I64
 
 if TYPE_CHECKING:
@@ -53,9 +52,8 @@ class RowUpdate(Op):
         if not lowers(x, row) or row.dims[0] != 1:
             return
         steps.may_share()
-        target, plan = steps.outputs[0], plan_whole_copy(x.nbytes, steps.isa)
-        extra, items, cost_ns = plan.numbers, plan.items, plan.cost_ns
-        steps.call(plan.spec, input_of(steps, 0), target, *extra, items=items, cost_ns=cost_ns)
+        target = steps.outputs[0]
+        copy_whole(steps, input_of(steps, 0), target, x.nbytes)
         steps.call(
             PutRowSpec(at.dtype.bits), input_of(steps, 1), target, input_of(steps, 2),
             steps.status, x.dims[0], row.nbytes, items=1, cost_ns=5 + row.nbytes / 50,

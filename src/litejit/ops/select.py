@@ -35,8 +35,7 @@ class Where(Op):
         x = node.input(0)
         node.require_dtype(x, (BOOL, F32, I64, I32, I8, U8, U32), "condition")
         node.require(x.rank >= 1, "condition must have at least one dimension")
-        shape = None if x.value is None else (int(np.count_nonzero(x.value)), x.rank)
-        return [made(node, shape, I64)]
+        return [made(node, None, I64)]
 
     def reference(self, node: Node, *inputs: Any) -> Arrays:
         return np.argwhere(inputs[0]).astype(np.int64)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from litejit.types import Array, TensorType
 
 if TYPE_CHECKING:
@@ -34,9 +36,11 @@ class Session:
     """
 
     def __init__(self) -> None:
-        self.variables: dict[int, Array] = {}
+        self.layout = 0  # another number whenever a variable came to lie elsewhere
         self.tables: dict[int, dict[Any, Any]] = {}
-        self.done_once: set[int] = set()
+        self._variables: dict[int, Array] = {}
+        self._restless: set[int] = set()  # variables whose values changed their shape or type
+        self._pending: dict[int, Array] = {}
         # where random generators stand, by the id of their options, which live as long as this
         self.generators: dict[int, tuple[int, int, int]] = {}
         self._handles: dict[tuple[Any, ...], int] = {}
@@ -49,11 +53,67 @@ class Session:
         """The subgraph of that number, to be called."""
         raise NotImplementedError
 
+    def value(self, handle: int) -> Array | None:
+        """What a variable holds; None before the first assignment."""
+        return self._variables.get(handle)
+
+    def memory(self, handle: int) -> Array | None:
+        """A variable's memory, for kernels; None where it has none that stays.
+
+        Who took it for a program must ask anew when `layout` is another number.
+        """
+        value = self._variables.get(handle)
+        gone = value is None or value.dtype.hasobject or handle in self._restless
+        return None if gone else value
+
+    def assign(self, handle: int, value: Array) -> None:
+        """Copy a value into a variable."""
+        held = self._variables.get(handle)
+        if held is not None and _fits(held, value):
+            held[...] = value
+            return
+        if held is not None:
+            self.unsettle(handle)
+        self._variables[handle] = self.kept(value)
+        if handle not in self._restless:
+            self.layout += 1
+
+    def unsettle(self, handle: int) -> None:
+        """A variable takes values of several shapes: it has no memory that stays."""
+        if handle not in self._restless:
+            self._restless.add(handle)
+            self.layout += 1
+
+    def pending(self, number: int) -> Array:
+        """One byte: 0 as soon as the subgraph of that number ran its only time."""
+        if number not in self._pending:
+            self._pending[number] = self.kept(np.ones(1, np.uint8))
+        return self._pending[number]
+
+    def kept(self, value: Array) -> Array:
+        """A copy that outlives the run."""
+        copy: Array = value.copy()
+        return copy
+
     def snapshot(self) -> Any:
         """The state as it is now, for `restore`."""
         tables = {handle: dict(table) for handle, table in self.tables.items()}
-        return dict(self.variables), tables, set(self.done_once), dict(self.generators)
+        bytes_ = [{k: array.copy() for k, array in held.items()} for held in self._arrays()]
+        return bytes_, tables, dict(self.generators)
 
     def restore(self, snapshot: Any) -> None:
         """Take back what a failed run changed."""
-        self.variables, self.tables, self.done_once, self.generators = snapshot
+        bytes_, self.tables, self.generators = snapshot
+        for held, before in zip(self._arrays(), bytes_, strict=True):
+            for k in [k for k, array in held.items() if not _fits(array, before.get(k))]:
+                del held[k]
+                self.layout += 1
+            for k, array in before.items():
+                held.setdefault(k, self.kept(array))[...] = array
+
+    def _arrays(self) -> tuple[dict[int, Array], dict[int, Array]]:
+        return self._variables, self._pending
+
+
+def _fits(held: Array, value: Array | None) -> bool:
+    return value is not None and held.shape == value.shape and held.dtype == value.dtype

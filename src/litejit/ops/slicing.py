@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from litejit.kernels.copy import plan_placed_copy, plan_whole_copy
+from litejit.kernels.copy import plan_placed_copy
 from litejit.model.options.shape import (
     DynamicUpdateSliceOptions,
     SliceOptions,
@@ -22,6 +22,7 @@ from litejit.ops.blocks import (
     INDEX,
     Refuse,
     copy_box,
+    copy_whole,
     input_of,
     lowers,
     numbers,
@@ -399,9 +400,7 @@ class DynamicUpdateSlice(Op):
         size, target = x.dtype.itemsize, steps.outputs[0]
         strides = row_strides(x.dims, size)
         steps.may_share()
-        plan = plan_whole_copy(x.nbytes, steps.isa)
-        extra, items, cost_ns = plan.numbers, plan.items, plan.cost_ns
-        steps.call(plan.spec, input_of(steps, 0), target, *extra, items=items, cost_ns=cost_ns)
+        copy_whole(steps, input_of(steps, 0), target, x.nbytes)
         if not update.size:
             return
         box = list(zip(update.dims, row_strides(update.dims, size), strides, strict=True))

@@ -1,0 +1,123 @@
+"""Programs for values that decide shapes: run again as a whole as long as the values return.
+
+Where an operand that a run brings decides a shape (paddings, a number of repetitions, an axis), the
+graph falls into sections, between which Python looks at what was found. Such operands seldom
+change. So the graph is prepared once more with the values of a run as if they were constants, and
+with nodes that look whether they are the same: that Program needs no Python. As soon as a value is
+another one, the sections run and find the values of the next Program.
+
+Results come from such a Program whenever there is one for a run's values, in the first run with
+them, too: they do not depend on what ran before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import combinations
+from typing import TYPE_CHECKING
+
+from litejit.engine.prepare import infer
+from litejit.engine.rewrite import may_decide
+from litejit.errors import InvokeError
+from litejit.ops.base import Node
+from litejit.types import Array, TensorType
+
+if TYPE_CHECKING:
+    from litejit.engine.runner import SubgraphRunner
+    from litejit.engine.section import Section
+
+MOST_PROGRAMS = 8  # after so many different values, the sections run
+
+
+class Assumptions:
+    """The Programs of one runner by the values that they were made for."""
+
+    def __init__(self, runner: SubgraphRunner) -> None:
+        self._runner = runner
+        self._current: Section | None = None
+        self._values: dict[int, Array] = {}  # of the current Program
+        self._made: dict[tuple[tuple[int, bytes], ...], Section] = {}
+        self._first = runner.sections[0]
+        self._are_useful = runner.isa is not None
+
+    def run(self) -> None:
+        """Run the graph once."""
+        runner = self._runner
+        before = runner.saved() if self._are_useful and runner.has_state else None
+        if self._current is not None:
+            try:
+                self._current.program.run()
+                return
+            except InvokeError:
+                if self._hold():
+                    raise
+            if before is not None:
+                runner.restore(before)
+            self._current = None
+            runner.sections = [self._first]
+        runner.run_sections()
+        section = self._find() if self._are_useful else None
+        if section is None:
+            return
+        if before is not None:
+            runner.restore(before)
+        self._current, runner.sections = section, [section]
+        runner.types = section.graph.types
+        section.program.run()
+
+    def _hold(self) -> bool:
+        """Did the run that just failed see the values that its Program was made for?"""
+        assert self._current is not None
+        views = self._current.program.views
+        return all(views[i].tobytes() == value.tobytes() for i, value in self._values.items())
+
+    def _find(self) -> Section | None:
+        """The Program for the values that the sections just found; None: give up."""
+        values = self._observed()
+        key = tuple((i, value.tobytes()) for i, value in sorted((values or {}).items()))
+        if values and key not in self._made and len(self._made) < MOST_PROGRAMS:
+            made = self._runner.assuming(values)
+            if made is not None:
+                self._made[key] = made
+        self._values, section = values or {}, self._made.get(key)
+        if section is None:
+            self._are_useful = False
+            self._made.clear()
+        return section
+
+    def _observed(self) -> dict[int, Array] | None:
+        """The values that decided shapes in this run; None where others than they did."""
+        found: dict[int, Array] = {}
+        for section in self._runner.sections:
+            for node in section.graph.nodes:
+                if any(t is not None and t.shape is None for t in node.outputs):
+                    decided = self._deciding(node, section.program.views)
+                    if decided is None:
+                        return None
+                    found.update(decided)
+        return found
+
+    @staticmethod
+    def _deciding(node: Node, views: dict[int, Array]) -> dict[int, Array] | None:
+        """The fewest operands whose values tell the shapes of a node's results."""
+        if node.op.called(node.options):
+            return None
+        for tensors in _subsets(may_decide(node)):
+            values = {t.index: views[t.index].copy() for t in tensors}
+            known = [
+                t if t is None or t.index not in values else t.with_value(values[t.index])
+                for t in node.inputs
+            ]
+            try:
+                results = infer(node.with_types(tuple(known), node.outputs)).outputs
+            except Exception:  # noqa: S112 - a refusal: these values are no part of the question
+                continue
+            if all(t is None or t.shape is not None for t in results):
+                return values
+        return None
+
+
+def _subsets(tensors: list[TensorType]) -> Iterator[tuple[TensorType, ...]]:
+    """All choices of at least one tensor, small ones first."""
+    for count in range(1, len(tensors) + 1):
+        yield from combinations(tensors, count)
