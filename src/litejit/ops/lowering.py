@@ -302,7 +302,8 @@ def sum8(node: Node, steps: Lowering, terms: Terms, sign: int, *, squared: bool 
     rescalings = []
     for multiplier in (terms.a, terms.b):
         bound = reach << terms.left_shift
-        form = bytes_.HALF if multiplier == (1 << 30, 0) else _form(multiplier, 0, bound)
+        exact = terms.left_shift > 0 and multiplier == (1 << 30, 0)
+        form = bytes_.HALF if exact else _form(multiplier, 0, bound)
         rescalings.append((form, multiplier, 0))
     bound = min((reach << terms.left_shift) ** (2 if squared else 1), (1 << 31) - 1)
     rescalings.append((_form(terms.y, zero, bound), terms.y, zero))
