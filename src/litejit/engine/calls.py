@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 import numpy as np
 
@@ -34,6 +35,7 @@ class EngineSession(Session):
         self._make_runner, self._operators = make_runner, operators
         self._is_checked = False
         self._calls: dict[int, RunnerCall] = {}
+        self.runners: WeakSet[SubgraphRunner] = WeakSet()  # those that have Programs
 
     def check(self) -> None:
         """Refuse subgraphs that call each other wrongly; a file's calls are looked at once."""
@@ -46,6 +48,12 @@ class EngineSession(Session):
         if number not in self._calls:
             self._calls[number] = RunnerCall(self._make_runner(number, self))
         return self._calls[number]
+
+    def move(self) -> None:
+        """Say that a variable came to lie elsewhere: Programs are to be made anew."""
+        super().move()
+        for runner in self.runners:
+            runner.is_plain = False
 
     def kept(self, value: Array) -> Array:
         """A copy that outlives the run, and that kernels may read."""

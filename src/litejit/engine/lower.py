@@ -83,7 +83,7 @@ class Lowerer:
         context = NodeLowering(self, position, node)
         if self.isa is not None and context.can_compile():
             node.op.lower(node, context)
-        if not context.settled and node.op.keeps_bytes:
+        if not context.settled and _keeps_bytes(node):
             context.alias()
         if not context.settled:
             self.steps.append(PythonStep(node))
@@ -113,3 +113,14 @@ class Lowerer:
         return not any(
             m in self.forever or self.last_reader.get(m, -1) > position for m in members
         )
+
+
+def _keeps_bytes(node: Node) -> bool:
+    """Does the result hold the first input's bytes, and exactly as many as its shape needs?
+
+    A shape that the file declares in place of one that depends on data may need others.
+    """
+    x, y = node.inputs[0], node.outputs[0]
+    if not node.op.keeps_bytes or x is None or y is None:
+        return False
+    return None in (x.shape, y.shape) or x.nbytes == y.nbytes

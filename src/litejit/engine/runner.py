@@ -125,7 +125,6 @@ class SubgraphRunner:
         self.store = loaded.stores[index]
         self.ready = self.is_whole = False  # is_whole: no shape depends on data
         self.is_plain = False  # nothing to take back after an error, shapes that never change
-        self.cannot_fail = False
         self._layout = 0  # of the session's variables, when the Programs were made
         self.run_first: Callable[[], None] = lambda: None
         self._name, self._found = name, found
@@ -178,9 +177,10 @@ class SubgraphRunner:
             self.prepare()
             program = self.sections[0].program
             self.run_first = program.run
-            self.cannot_fail = self.is_whole and program.cannot_fail
-            stays = not self.has_state or (self.cannot_fail and not self.session.layout)
-            self.is_plain = self.is_whole and stays
+            stays = self._layout == self.session.layout
+            never_fails = not self.has_state or program.cannot_fail
+            self.is_plain = self.is_whole and stays and never_fails
+            self.session.runners.add(self)
 
     def prepare(self) -> None:
         """Infer all shapes, and decide what runs; memory is allocated when it is needed."""
@@ -345,16 +345,13 @@ class SubgraphRunner:
             self.run_first()
         elif not self.has_state:
             self.run()
-        elif self._layout != self.session.layout:
-            self.allocate()
-            self.invoke()
-        elif self.cannot_fail:
-            self.run_first()
         else:
             self.run_or_restore()
 
     def run_or_restore(self) -> None:
         """Run the graph once; a run that does not finish leaves the state as it was."""
+        if self._layout != self.session.layout:
+            self.allocate()
         before = self.saved()
         try:
             self.run()

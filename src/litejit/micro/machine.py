@@ -43,7 +43,7 @@ class Machine:
         self.reset()
         runner = runners[0]
         self.run: Callable[[], None] = runner.run_first
-        if not runner.is_plain:
+        if not runner.is_plain or self._resources:  # their memory may move
             self.run = self._run_with_state if self._stateful else runner.invoke
 
     def _called(self, number: int) -> SubgraphRunner:

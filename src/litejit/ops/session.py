@@ -76,13 +76,17 @@ class Session:
             self.unsettle(handle)
         self._variables[handle] = self.kept(value)
         if handle not in self._restless:
-            self.layout += 1
+            self.move()
 
     def unsettle(self, handle: int) -> None:
         """A variable takes values of several shapes: it has no memory that stays."""
         if handle not in self._restless:
             self._restless.add(handle)
-            self.layout += 1
+            self.move()
+
+    def move(self) -> None:
+        """Say that a variable came to lie elsewhere."""
+        self.layout += 1
 
     def pending(self, number: int) -> Array:
         """One byte: 0 as soon as the subgraph of that number ran its only time."""
@@ -107,7 +111,7 @@ class Session:
         for held, before in zip(self._arrays(), bytes_, strict=True):
             for k in [k for k, array in held.items() if not _fits(array, before.get(k))]:
                 del held[k]
-                self.layout += 1
+                self.move()
             for k, array in before.items():
                 held.setdefault(k, self.kept(array))[...] = array
 
