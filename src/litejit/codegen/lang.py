@@ -449,7 +449,7 @@ class Function:
         return ramp < self.minimum(count, lanes).to(i32).splat(lanes)
 
     def reduce(self, word: str, a: Value) -> Value:
-        """All lanes in one: 'add', 'max', 'min' ('add' of floats keeps lane order free)."""
+        """All lanes in one: 'add', 'max', 'min'; of floats in any order, and without NaN."""
         if word == "add" and a.type.is_float:
             name = f"llvm.vector.reduce.fadd.{a.type.suffix}"
             start = self.const(-0.0, a.type.scalar)
@@ -457,7 +457,12 @@ class Function:
             inside = f"{start.type} {start.ref}, {a.type} {a.ref}"
             return self.emit(a.type.scalar, f"call reassoc {a.type.scalar} @{name}({inside})")
         letter = {"f": "f", "i": "s", "u": "u"}[a.type.kind] if word != "add" else ""
-        return self.call(f"llvm.vector.reduce.{letter}{word}.{a.type.suffix}", a.type.scalar, a)
+        name = f"llvm.vector.reduce.{letter}{word}.{a.type.suffix}"
+        if not a.type.is_float:
+            return self.call(name, a.type.scalar, a)
+        self.declare(name, str(a.type.scalar), str(a.type))
+        text = f"call nnan nsz {a.type.scalar} @{name}({a.type} {a.ref})"
+        return self.emit(a.type.scalar, text)
 
     # -- control flow --
 
