@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
+from tests.kernels.harness import HOST_ISAS
+from tests.ops.lowered import RunningSteps
 from tests.ops.whole import Given, agrees, fixed, run
 
 from litejit.model.options.elementwise import Rfft2dOptions
+from litejit.ops.base import registered
 from litejit.types import C64, F32
 
 RNG = np.random.default_rng(0)
@@ -50,3 +55,26 @@ def test_the_inverse_gives_the_image_back():
     (y,) = run("RFFT2D", Rfft2dOptions(), [Given(x), lengths(8, 16)], [C64])
     (back,) = run("IRFFT2D", {}, [Given(y), lengths(8, 16)], [F32])
     np.testing.assert_allclose(back, x, atol=1e-6)
+
+
+@pytest.mark.parametrize("isa", HOST_ISAS, ids=lambda isa: isa.name)
+@pytest.mark.parametrize("size", [(1, 2), (1, 4), (1, 64), (2, 2), (8, 32), (64, 8), (1, 1024)])
+@pytest.mark.parametrize("shape", [(1, 70), (2, 5, 7), (3, 40, 20)])
+def test_kernels_give_what_numpy_gives(shape, size, isa):
+    rng = np.random.default_rng(1)
+    height, width = size
+    number = np.array(size, np.int32)
+    x = rng.standard_normal(shape).astype(np.float32)
+    z = (rng.standard_normal(shape) + 1j * rng.standard_normal(shape)).astype(np.complex64)
+    for name, value, columns, dtype in (
+        ("RFFT2D", x, width // 2 + 1, np.complex64), ("IRFFT2D", z, width, np.float32),
+    ):  # fmt: skip
+        inputs = (SimpleNamespace(dims=shape, size=value.size), SimpleNamespace(value=number))
+        node = SimpleNamespace(input=lambda k, inputs=inputs: inputs[k])
+        out = np.zeros((*shape[:-2], height, columns), dtype)
+        steps = RunningSteps(isa, [value, number], [out])
+        op = registered(name)[0]
+        op.lower(node, steps)
+        want = op.reference(SimpleNamespace(check=lambda ok, text: ok), value, number)
+        found = steps.results[0].array
+        np.testing.assert_allclose(found, want, rtol=1e-5, atol=2e-7 * np.abs(want).max())

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from litejit.kernels.fourier import factors, order
 from litejit.types import Array
 
 Pair = tuple[Array, Array]  # real and imaginary parts
@@ -72,29 +73,6 @@ class Arithmetic:
         return tuple(whole)  # type: ignore[return-value]
 
 
-def factors(n: int) -> list[int]:
-    """The radices of a transform of n numbers, outermost first."""
-    result, p, root = [], 4, math.isqrt(n)
-    while True:
-        while n % p:
-            p = {4: 2, 2: 3}.get(p, p + 2)
-            if p > root:
-                p = n
-        n //= p
-        result.append(p)
-        if n <= 1:
-            return result
-
-
-def _order(radices: list[int], offset: int = 0, stride: int = 1) -> list[int]:
-    """Where the innermost blocks take their numbers from."""
-    p, rest = radices[0], radices[1:]
-    if not rest:
-        return [offset + stride * q for q in range(p)]
-    parts = (_order(rest, offset + stride * q, stride * p) for q in range(p))
-    return [place for part in parts for place in part]
-
-
 class Transform:
     """A complex transform of n numbers."""
 
@@ -103,7 +81,7 @@ class Transform:
         sign = 2.0 if inverse else -2.0
         self.twiddles = self.math.circle([sign * math.pi * i / n for i in range(n)])
         radices = factors(n)
-        self.order = np.array(_order(radices))
+        self.order = order(radices)
         self.stages: list[tuple[int, int, int]] = []  # radix, length of its parts, blocks
         blocks, size = 1, n
         for p in radices:

@@ -123,7 +123,7 @@ def logarithm(node: Node, steps: Lowering, table: Array) -> None:
 def transform(node: Node, steps: Lowering, made: kiss_fft.RealTransform, *, inverse: bool) -> None:
     """Lengths whose half is a product of twos and fours."""
     x, dtype = node.input(0), node.input(0).dtype.name
-    radices, x_at = tuple(kiss_fft.factors(made.half)), steps.inputs[0]
+    radices, x_at = tuple(fourier.factors(made.half)), steps.inputs[0]
     rows = x.size // x.dims[-1] if x.size else 0
     if not rows or x_at is None or not set(radices) <= set(fourier.RADICES):
         return
@@ -131,17 +131,19 @@ def transform(node: Node, steps: Lowering, made: kiss_fft.RealTransform, *, inve
 
     def pairs(values: kiss_fft.Pair) -> Array:
         both: Array = np.stack(values, axis=1).astype(wide)
-        return both.reshape(-1) if both.size else np.zeros(2, wide)
+        return both if both.size else np.zeros((1, 2), wide)
 
     stride = -(-4 * made.half * fourier.wide_bytes(dtype) // 64) * 64
     operands = (
         steps.constant("order", lambda: made.complex.order.astype(np.int32)),
-        steps.constant("twiddles", lambda: pairs(made.complex.twiddles)),
-        steps.constant("turns", lambda: pairs(made.turns)),
+        steps.constant(
+            "twiddles", lambda: fourier.packed_twiddles(pairs(made.complex.twiddles), radices)
+        ),
+        steps.constant("turns", lambda: pairs(made.turns).reshape(-1)),
     )
     steps.call(
         fourier.FourierSpec(dtype, radices, inverse), x_at, steps.outputs[0], *operands,
-        steps.scratch(stride), stride, x.dims[-1], items=rows,
+        steps.scratch(stride), stride, x.dims[-1], x.dims[-1], 1, 1, items=rows,
         cost_ns=rows * made.half * (len(radices) + 2) * 4.0,
     )  # fmt: skip
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from litejit.model.options.elementwise import Rfft2dOptions
-from litejit.ops.base import Arrays, Node, Op, Types, builtin
+from litejit.ops.base import Arrays, Lowering, Node, Op, Types, builtin
 from litejit.ops.indexing import Refuse, made
 from litejit.types import C64, F32, I32, Array
 
@@ -60,6 +60,12 @@ class Rfft2d(_Transform):
             return np.zeros((*x.shape[:-2], size[0], size[1] // 2 + 1), np.complex64)
         return np.fft.rfft2(x.astype(np.float64), s=size, axes=(-2, -1)).astype(np.complex64)
 
+    def lower(self, node: Node, steps: Lowering) -> None:
+        """Rows, then columns."""
+        from litejit.ops.fft_lowering import lower_rfft2d
+
+        lower_rfft2d(node, steps)
+
 
 @builtin("IRFFT2D")
 class Irfft2d(_Transform):
@@ -80,3 +86,9 @@ class Irfft2d(_Transform):
         if x.size == 0:
             return np.zeros((*x.shape[:-2], *size), np.float32)
         return np.fft.irfft2(x.astype(np.complex128), s=size, axes=(-2, -1)).astype(np.float32)
+
+    def lower(self, node: Node, steps: Lowering) -> None:
+        """Columns, then rows."""
+        from litejit.ops.fft_lowering import lower_irfft2d
+
+        lower_irfft2d(node, steps)
