@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from copy import copy
+
 import numpy as np
 import pytest
 from tests.ops.lowered import run_lowered
@@ -22,7 +24,7 @@ from litejit.ops import arithmetic, conv, matmul, narrow_int8, padding, winograd
 from litejit.ops.base import Node, registered
 from litejit.ops.table import TABLE, TableOptions
 from litejit.record import replace
-from litejit.types import I8, I32, U8, Quantization, TensorType
+from litejit.types import I2, I4, I8, I32, U8, Quantization, TensorType
 
 ISAS = host_isas()
 NAMES = [isa.name for isa in ISAS]
@@ -73,6 +75,25 @@ class Sample:
         assert calls > 0
         assert len(np.unique(want)) > min(2, want.size // 2), "a sample that tells nothing"
         np.testing.assert_array_equal(got, want)
+        return calls
+
+    def late(self):
+        """The same layer, whose weights only the run finds."""
+        kinds = [replace(t, value=None) if t is not None and t.index == 1 else t
+                 for t in self.node.inputs]  # fmt: skip
+        found = copy(self)
+        found.node = self.node.with_types(tuple(kinds), self.node.outputs)
+        return found
+
+    def narrowed(self, dtype):
+        """The same layer with weights of fewer bits."""
+        half = 1 << (dtype.bits - 1)
+        few = np.clip(self.weights // (128 // half), -half, half - 1)
+        self.weights[...] = few
+        kinds = [replace(t, dtype=dtype, value=few) if t is not None and t.index == 1 else t
+                 for t in self.node.inputs]  # fmt: skip
+        self.node = self.node.with_types(tuple(kinds), self.node.outputs)
+        return self
 
 
 def conv_options(padding=Padding.SAME, stride=(1, 1), dilation=(1, 1), activation=0):
@@ -117,7 +138,32 @@ CONVOLUTIONS = [
 def test_conv_2d(isa, dtype):
     rng = np.random.default_rng(1)
     for image, filter, more in CONVOLUTIONS:
-        conv_sample(rng, image, filter, dtype=dtype, **more).check(isa)
+        sample = conv_sample(rng, image, filter, dtype=dtype, **more)
+        sample.check(isa)
+        if dtype == I8:
+            sample.late().check(isa)
+
+
+@pytest.mark.parametrize("isa", ISAS, ids=NAMES)
+def test_weights_of_four_and_two_bits_count_as_eight(isa):
+    rng = np.random.default_rng(31)
+    conv_sample(rng, (1, 6, 5, 12), (18, 3, 3, 12)).narrowed(I4).check(isa)
+    depthwise_sample(rng, (1, 6, 5, 12), (3, 3)).narrowed(I4).check(isa)
+    for bits in (I4, I2):
+        options = FullyConnectedOptions(activation=Activation.NONE)
+        sample = Sample(rng, "FULLY_CONNECTED", options, (3, 70), (40, 70), axis=0, units=40)
+        sample.narrowed(bits).check(isa)
+
+
+def test_the_images_of_a_batch_are_one_call():
+    rng = np.random.default_rng(32)
+    for sample in (
+        conv_sample(rng, (2000, 3, 3, 8), (20, 2, 2, 8)),
+        conv_sample(rng, (3, 14, 14, 48), (64, 3, 3, 48)),
+        conv_sample(rng, (3, 7, 18, 9), (16, 3, 3, 9)),
+        depthwise_sample(rng, (5, 6, 7, 20), (3, 3), stride=(2, 2)),
+    ):
+        assert sample.check(ISAS[0]) == 1
 
 
 @pytest.mark.parametrize("isa", ISAS, ids=NAMES)
@@ -290,8 +336,11 @@ def test_transpose_conv(isa, dtype):
     rng = np.random.default_rng(4)
     for image, filter, stride, result in TRANSPOSED:
         options = TransposeConvOptions(padding=Padding.SAME, stride_h=stride[0], stride_w=stride[1])
-        Sample(rng, "TRANSPOSE_CONV", options, image, filter, axis=0, units=filter[0],
-               dtype=dtype, extra=result).check(isa)  # fmt: skip
+        sample = Sample(rng, "TRANSPOSE_CONV", options, image, filter, axis=0, units=filter[0],
+                        dtype=dtype, extra=result)  # fmt: skip
+        sample.check(isa)
+        if dtype == I8:
+            sample.late().check(isa)
 
 
 DENSE = [((1, 40), 100), ((1, 64), 8), ((5, 33), 17), ((1, 300), 1), ((20, 16), 260), ((3, 7), 33)]
@@ -308,6 +357,8 @@ def test_fully_connected(isa, dtype):
             sample = Sample(rng, "FULLY_CONNECTED", options, image, filter, axis=0, units=units,
                             dtype=dtype, per_channel=per_channel)  # fmt: skip
             sample.check(isa)
+            if dtype == I8:
+                sample.late().check(isa)
 
 
 @pytest.mark.parametrize("isa", ISAS, ids=NAMES)

@@ -1,7 +1,7 @@
 """Int8 matrices that only a run knows, into the layout of kernels/conv_int8's weights.
 
 Sums of every column are found on the way: together with zero points they make the biases of the
-product, which are written in front of constants that all columns share.
+product, which are written in front of constants that are known before.
 """
 
 from __future__ import annotations
@@ -10,16 +10,24 @@ from litejit.codegen.isa import Isa
 from litejit.codegen.lang import Function, Pointer, Ptr, Value, i8, i16, i32, i64
 from litejit.kernels.base import KernelSpec
 
+_WORDS = (
+    *("depth", "full", "columns", "panels", "pitch", "step", "size", "template_step", "factor"),
+    *("taps_y", "taps_x", "tap_y", "tap_x"),
+)
+
 
 class PackColumnsSpec(KernelSpec):
     """[depth, columns] to panels of `vectors` vectors of columns; an item is a panel of a matrix.
 
     `turned`: the matrix lies as [columns, depth]. Arguments: b, weights, blocks (one a vector of
-    columns: an int32 a lane, then `shared` bytes), shared, depth (real), full (a multiple of 4,
-    padded with zeros), columns, panels, pitch (bytes from row to row of b), step (bytes from one
-    matrix to the next), size (of `shared`), factor, base, offset. The int32 of a column is
-    (its sum - base) * factor + offset, wrapping. The last vector of columns overlaps the one
-    before; vectors past it repeat it.
+    columns), templates, depth (real), full (a multiple of 4, padded with zeros), columns, panels,
+    pitch (bytes from row to row of b), step (bytes from one matrix to the next), size (of a block
+    and of a template), template_step (bytes to the next vector's template, 0 where there is one),
+    factor; the numbers of taps (each a matrix of its own, one behind the other in a panel) and the
+    bytes of b from one to the next. A block is its template with an int32 of each column in
+    front, to which (the column's sum) * factor is added, wrapping. The last vector of columns
+    overlaps the one before; vectors past it repeat it. Where a turned matrix has fewer columns
+    than a vector has lanes, they are repeated.
     """
 
     vectors: int
@@ -27,29 +35,32 @@ class PackColumnsSpec(KernelSpec):
 
     def emit(self, name: str, isa: Isa) -> str:
         """Four rows at a time."""
-        words = ["depth", "full", "columns", "panels", "pitch", "step", "size"]
-        words += ["factor", "base", "offset"]
-        pointers = dict.fromkeys(("b", "weights", "blocks", "shared"), Ptr(i8))
-        fn = Function(name, isa, **pointers, **dict.fromkeys(words, i64))
-        b, weights, blocks, shared, *numbers = fn.args
-        depth, full, columns, panels, pitch, step, size, factor, base, offset = numbers
+        pointers = dict.fromkeys(("b", "weights", "blocks", "templates"), Ptr(i8))
+        fn = Function(name, isa, **pointers, **dict.fromkeys(_WORDS, i64))
+        b, weights, blocks, templates, *numbers = fn.args
+        depth, full, columns, panels, pitch, step, size, template_step, factor, *taps = numbers
         lanes = isa.lanes(i32)
         width = 4 * lanes
         last = fn.maximum(columns - lanes, 0)
-        constants = [n.to(i32).splat(lanes) for n in (factor, base, offset)]
+        panel_bytes = full * (lanes * self.vectors)
         with fn.loop(fn.end, start=fn.begin) as item:
-            matrix = b + (item / panels) * step
+            matrix, panel = b + (item / panels) * step, item % panels
             for v in range(self.vectors):
-                column = fn.minimum(((item % panels) * self.vectors + v) * lanes, last)
-                to = weights + item * full * (lanes * self.vectors) + v * width
-                sums = self._vector(
-                    fn, isa, matrix, to, column, (depth, full, columns, pitch)
-                )
-                block = blocks + (item * self.vectors + v) * (size + width)
-                start = (sums - constants[1]) * constants[0] + constants[2]
-                block.cast(i32).store(0, start)
-                with fn.loop(size, step=64) as at:
-                    (block + width).store(at, shared.load(at, lanes=64))
+                column = fn.minimum((panel * self.vectors + v) * lanes, last)
+                sums = [fn.const(0, i32 * lanes)]
+                with fn.loop(taps[0], carry=sums) as y, fn.loop(taps[1], carry=sums) as x:
+                    at = (item * taps[0] + y) * taps[1] + x
+                    source = matrix + y * taps[2] + x * taps[3]
+                    sums[0] = sums[0] + self._vector(
+                        fn, isa, source, weights + at * panel_bytes + v * width, column,
+                        (depth, full, columns, pitch),
+                    )  # fmt: skip
+                block = blocks + (item * self.vectors + v) * size
+                template = templates + (panel * self.vectors + v) * template_step
+                start = template.cast(i32).load(lanes=lanes)
+                block.cast(i32).store(0, start + sums[0] * factor.to(i32).splat(lanes))
+                with fn.loop(size, start=width, step=width) as place:
+                    block.store(place, template.load(place, lanes=width))
         return fn.ir()
 
     def _vector(
@@ -61,6 +72,9 @@ class PackColumnsSpec(KernelSpec):
         lanes = isa.lanes(i32)
         total = [fn.const(0, i32 * lanes)]
         whole = depth / 4 * 4
+        lines = [b + column]
+        if self.turned:
+            lines = [b + (column + lane) % columns * pitch for lane in range(lanes)]
 
         def put(k: Value, quads: Value) -> None:
             (to + k * (lanes * self.vectors)).store(0, quads, align=4 * lanes)
@@ -68,21 +82,20 @@ class PackColumnsSpec(KernelSpec):
             total[0] = total[0] + pairs
 
         with fn.loop(whole, step=4, carry=total) as k:
-            put(k, self._load(fn, b, k, column, columns, pitch, lanes, None))
+            put(k, self._load(fn, lines, k, pitch, None))
         with fn.loop(full, start=whole, step=4, carry=total) as k:
-            put(k, self._load(fn, b, k, column, columns, pitch, lanes, depth))
+            put(k, self._load(fn, lines, k, pitch, depth))
         return total[0]
 
     def _load(
-        self, fn: Function, b: Pointer, k: Value, column: Value, columns: Value, pitch: Value,
-        lanes: int, depth: Value | None,
-    ) -> Value:  # fmt: skip
+        self, fn: Function, lines: list[Pointer], k: Value, pitch: Value, depth: Value | None
+    ) -> Value:
         """Rows k ... k + 3 of `lanes` columns as [lane][4]; rows from `depth` on are zeros."""
+        lanes = fn.isa.lanes(i32)
         if self.turned:
             words = fn.const(0, i32 * lanes)
-            for lane in range(lanes):
-                row = fn.minimum(column + lane, columns - 1)
-                word = (b + row * pitch + k).cast(i32).load(align=1)
+            for lane, line in enumerate(lines):
+                word = (line + k).cast(i32).load(align=1)
                 words = _insert(words, lane, word)
             quads = words.bitcast(i8 * (4 * lanes))
             if depth is None:
@@ -93,7 +106,7 @@ class PackColumnsSpec(KernelSpec):
         rows = []
         for j in range(4):
             at = k + j if depth is None else fn.minimum(k + j, depth - 1)
-            row = (b + at * pitch + column).load(lanes=lanes)
+            row = (lines[0] + at * pitch).load(lanes=lanes)
             if depth is not None:
                 row = (k + j < depth).choose(row, 0)
             rows.append(row)

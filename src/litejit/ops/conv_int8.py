@@ -26,6 +26,7 @@ from litejit.ops.convolution import (
 )
 from litejit.ops.layer_int8 import (
     Layer,
+    late_weights,
     numbers_by_factor,
     numbers_of,
     takes,
@@ -46,7 +47,8 @@ def lower_conv(node: Node, steps: Lowering) -> None:
     raw = operands(node)[1].dims
     groups = window.channels // raw[3]
     layer = _conv_layer(node, steps, window.filter_h * window.filter_w * raw[3], wide="sums")
-    if winograd_int8.pays(layer, window, raw[3]):
+    late = bool(layer.numbers.weights.dims)
+    if not late and winograd_int8.pays(layer, window, raw[3]):
         winograd_int8.convolve(layer, window)
         return
     grouped(layer, window, groups, lambda w: w.transpose(1, 2, 0, 3))
@@ -56,6 +58,8 @@ def lower_depthwise(node: Node, steps: Lowering) -> None:
     """DEPTHWISE_CONV_2D of int8 or uint8; windows too large to unroll become grouped ones."""
     window = window_of(node)
     taps = window.filter_h * window.filter_w
+    if not operands(node)[1].is_constant:
+        return
     layer = _conv_layer(node, steps, taps, wide="split")
     depthwise_or_grouped(layer, window)
 
@@ -117,7 +121,7 @@ def lower_fully_connected(node: Node, steps: Lowering, *, fixed_point: bool = Fa
     from litejit.ops import matmul
 
     x, weights, bias = (node.core.optional(j) for j in range(3))
-    assert x is not None and weights is not None and weights.value is not None
+    assert x is not None and weights is not None
     rows, units, depth = matmul.fc_sizes(node)
     _, zero, _ = matmul.fc_zero_points(node)
     known: Any = {
@@ -125,14 +129,17 @@ def lower_fully_connected(node: Node, steps: Lowering, *, fixed_point: bool = Fa
         "units": units,
         "limits": matmul.fc_activation(node),
     }
-    packed, y = weights_of(weights.value, zero, wide="sums"), node.core.output(0)
+    y, packed = node.core.output(0), late_weights((units, 1, 1, depth))
+    if weights.value is not None:
+        packed = weights_of(weights.value, zero, wide="sums")
     if fixed_point:
         multipliers = matmul.fc_multipliers(node)
         numbers = numbers_of(packed, x, y, multipliers=multipliers, products=depth, **known)
     else:
         numbers = numbers_by_factor(packed, x, y, factor=matmul.fc_scales(node), **known)
     layer = Layer(node, steps, numbers)
-    pick = Picked(lambda w: w[None], slice(0, units), 1, units)
+    one = range(1), range(1)
+    pick = Picked(lambda w: w[None], slice(0, units), 1, units, taps=one)
     multiply(layer, Product("dense", pick, depth, rows, depth, units))
 
 
@@ -147,10 +154,11 @@ def fusible_after(node: Node, follower: Node, position: int) -> bool:
 
 def _conv_layer(node: Node, steps: Lowering, products: int, *, wide: str) -> Layer:
     x, tensor, _ = operands(node)
-    assert tensor.value is not None
-    zero = tensor.zero_point if x.dtype == U8 else 0
+    zero, found = tensor.zero_point if x.dtype == U8 else 0, late_weights(tensor.dims)
+    if tensor.value is not None:
+        found = weights_of(tensor.value, zero, wide=wide)
     numbers = numbers_of(
-        weights_of(tensor.value, zero, wide=wide), x, node.core.output(0),
+        found, x, node.core.output(0),
         bias=conv_bias(node), units=tensor.dims[units_axis(node)], limits=conv_activation(node),
         multipliers=conv_multipliers(node), products=products,
     )  # fmt: skip
@@ -230,11 +238,12 @@ def grouped(
     depth, each = window.channels // groups, units // groups
     if not fits(window, units):
         return
-    joined = next(
+    late = bool(layer.numbers.weights.dims)
+    joined = 1 if late else next(
         f for f in range(1, groups + 1)
         if groups % f == 0 and (f * each >= layer.lanes or f == groups)
     )  # fmt: skip
-    if joined == groups and narrow_int8.pays(layer, window):
+    if not late and joined == groups and narrow_int8.pays(layer, window):
         narrow_int8.convolve(layer, window, Picked(arrange, slice(0, units), groups, units))
         return
     direct = window.is_pointwise
@@ -242,7 +251,8 @@ def grouped(
     pixels = window.out_h * window.out_w
     for part in range(groups // joined):
         channels = slice(part * joined * each, (part + 1) * joined * each)
-        pick = Picked(arrange, channels, joined, units)
+        taps = range(window.filter_h), range(window.filter_w)
+        pick = Picked(arrange, channels, joined, units, taps=taps)
         product = Product(
             f"{part}", pick, depth * joined, pixels * (window.batch if direct else 1),
             window.channels, units, None if direct else window,
@@ -263,7 +273,7 @@ class _Phase(Record):
 
     start: int
     count: int
-    taps: tuple[int, ...]
+    taps: range
     before: int
 
 
@@ -275,7 +285,7 @@ def _phases(size: int, filter: int, stride: int, pad: int) -> list[_Phase]:
 
 def _axis_phase(start: int, size: int, filter: int, stride: int, pad: int) -> _Phase:
     first = (start + pad) % stride
-    taps = tuple(range(first, filter, stride))[::-1]
+    taps = range(first, filter, stride)[::-1]
     # result start + t * stride meets tap k at data t + (start + pad - k) / stride
     nearest = (start + pad - (taps[0] if taps else first)) // stride
     return _Phase(start, -(-(size - start) // stride), taps, -nearest)
@@ -284,7 +294,6 @@ def _axis_phase(start: int, size: int, filter: int, stride: int, pad: int) -> _P
 def _phase(layer: Layer, data: Window2D, y: _Phase, x: _Phase) -> None:
     """Results of one phase of both axes."""
     units, depth = len(layer.numbers.bias), data.channels
-    chosen = (y.taps, x.taps)
     window = replace(
         data, out_h=y.count, out_w=x.count, filter_h=max(len(y.taps), 1),
         filter_w=max(len(x.taps), 1), stride_h=1, stride_w=1, top=y.before, left=x.before,
@@ -295,11 +304,13 @@ def _phase(layer: Layer, data: Window2D, y: _Phase, x: _Phase) -> None:
             zero = layer.numbers.weights.zero
             shape = (window.filter_h, window.filter_w, units, depth)
             return np.full(shape, zero, weights.dtype)
-        picked: Array = weights[:, chosen[0]][:, :, chosen[1]].transpose(1, 2, 0, 3)
+        picked: Array = weights[:, list(y.taps)][:, :, list(x.taps)].transpose(1, 2, 0, 3)
         return picked
 
+    taps = (y.taps, x.taps) if y.taps and x.taps else None
+    pick = Picked(arrange, slice(0, units), 1, units, taps=taps)
     product = Product(
-        f"{y.start},{x.start}", Picked(arrange, slice(0, units), 1, units), depth,
+        f"{y.start},{x.start}", pick, depth,
         y.count * x.count, depth, data.stride_w * units, window,
         0, (y.start * data.out_w + x.start) * units, data.stride_h * data.out_w * units, None,
         data.batch, data.in_h * data.in_w * depth, data.out_h * data.out_w * units,

@@ -93,10 +93,10 @@ def conv_bias(node: Node) -> Array | None:
 def conv_is_static(node: Node) -> bool:
     """True where weights and bias are constants, so that they can be packed before a run.
 
-    Float weights may be packed by every run.
+    Float and int8 weights may be packed by every run.
     """
     x, weights, bias = operands(node)
-    known = weights.is_constant or x.dtype == weights.dtype == F32
+    known = weights.is_constant or (x.dtype == weights.dtype and x.dtype in (F32, I8))
     return known and (bias is None or bias.is_constant)
 
 

@@ -153,10 +153,14 @@ def lower_fully_connected(node: Node, steps: Lowering) -> None:
 
 
 def quantize_rows(
-    steps: Lowering, position: int, rows: int, depth: int, *, symmetric: bool
-) -> _Quantized:
-    """Rows of float input `position` to bytes with a scale for each, once for all its readers."""
-    x = steps.inputs[position]
+    steps: Lowering, position: int, rows: int, depth: int, *, symmetric: bool,
+    source: Operand | None = None,
+) -> _Quantized:  # fmt: skip
+    """Rows of float input `position` to bytes with a scale for each, once for all its readers.
+
+    `source` is another place that they are found at, for this node alone.
+    """
+    x = steps.inputs[position] if source is None else source
     assert x is not None
 
     def make() -> tuple[Operand, ...]:
@@ -167,7 +171,8 @@ def quantize_rows(
         return values, parameters
 
     kind = "symmetric" if symmetric else "asymmetric"
-    values, parameters = steps.shared(position, f"{kind} rows of {depth}", make)
+    name = f"{kind} rows of {depth}"
+    values, parameters = make() if source else steps.shared(position, name, make)
     return _Quantized(values, parameters, 0, 0, by_row=True)
 
 

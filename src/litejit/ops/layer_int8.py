@@ -24,15 +24,17 @@ _SUM_FACTOR = 60  # where kernels/conv_int8 looks for minus the weights' zero po
 
 
 class Weights(Record):
-    """What is known of constant weights before they are packed.
+    """What is known of weights before they are packed.
 
     Weights mean raw - zero. `parts`: "byte": the difference fits int8; "sums": it does not, and
     the kernel multiplies raw - 128 and sums the activations; "split": it is the sum of two int8.
+    Where only a run knows them, `raw` has no elements, and `dims` is the shape they will have.
     """
 
     raw: Array
     zero: int
     parts: str
+    dims: tuple[int, ...] = ()
 
     __hash__ = object.__hash__
 
@@ -40,6 +42,11 @@ class Weights(Record):
     def offset(self) -> int:
         """What takes raw weights to int8 where the kernel sums the activations."""
         return 128 if self.raw.dtype == np.uint8 else 0
+
+
+def late_weights(dims: tuple[int, ...]) -> Weights:
+    """Int8 weights without a zero point that a run finds; their units are dimension 0."""
+    return Weights(np.zeros(0, np.int8), 0, "byte", dims)
 
 
 def weights_of(raw: Array, zero: int, *, wide: str) -> Weights:
@@ -169,6 +176,11 @@ class Layer:
     def channel_constants(self, order: Array, sums: Array) -> Array:
         """Biases and rescaling for the channels `order`; `sums` are sums of meant weights."""
         return self.unmoved_constants(order, sums, self.moved)
+
+    @property
+    def sum_factor(self) -> int:
+        """What biases hold of sums of weights."""
+        return -(self.numbers.input.zero_point + self.moved)
 
     def unmoved_constants(self, order: Array, sums: Array, moved: int = 0) -> Array:
         """The same for kernels that do not flip activations' sign bits, but add `moved`."""

@@ -48,10 +48,12 @@ def fc_is_shuffled(node: Node) -> bool:
 def fc_is_static(node: Node) -> bool:
     """True where weights and bias are constants, so that they can be packed before a run.
 
-    Float weights may be packed by every run.
+    Float weights may be packed by every run, and those of int8 that have no zero point.
     """
-    weights, bias = node.core.input(1), node.core.optional(2)
-    known = weights.is_constant or node.core.input(0).dtype == weights.dtype == F32
+    x, weights, bias = node.core.input(0), node.core.input(1), node.core.optional(2)
+    late = x.dtype == weights.dtype == F32
+    late = late or (x.dtype == weights.dtype == I8 and not fc_zero_points(node)[1])
+    known = weights.is_constant or late
     return known and (bias is None or bias.is_constant)
 
 

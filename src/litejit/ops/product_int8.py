@@ -11,6 +11,7 @@ from litejit.codegen.lang import i32
 from litejit.kernels import packing_int8 as packing
 from litejit.kernels.base import Pieces
 from litejit.kernels.conv_int8 import ConvSpec
+from litejit.kernels.pack_columns import PackColumnsSpec
 from litejit.kernels.sliding_int8 import SlidingSpec, table_bytes
 from litejit.ops.base import Operand
 from litejit.ops.layer_int8 import Layer
@@ -37,7 +38,8 @@ class Picked(Record):
 
     `channels` are the output channels; they fall into `groups`, each of which sees a part of
     the depth of its own; `units` is the number of channels of the whole layer. `in_line`
-    neighbouring taps become one of so many times the depth.
+    neighbouring taps become one of so many times the depth. `taps` are the same for weights that
+    only a run knows: (rows, columns) of the filters; None: such a product has weights of 0.
     """
 
     arrange: Callable[[Array], Array]
@@ -45,6 +47,7 @@ class Picked(Record):
     groups: int
     units: int
     in_line: int = 1
+    taps: tuple[range, range] | None = None
 
     __hash__ = object.__hash__
 
@@ -158,14 +161,18 @@ def multiply(layer: Layer, product: Product) -> None:
     tiles = -(-product.rows // rows)
     group = panels if tiles * product.images >= FEW_TILES else 1
     scratch = (taps[0] * taps[1] + 1) * ROW_BYTES
+    if layer.numbers.weights.dims and product.pick.taps is not None:
+        packed = _packed_by_the_run(layer, product, order, vectors, full)
+    else:
+        packed = _packed(
+            layer, product, f"{rows}x{vectors}x{chains}", order,
+            lambda w: packing.pack_panels(w, channels, layer.lanes, vectors, 4 * chains),
+        )  # fmt: skip
     pad, shape = _window_arguments(product)
     steps.call(
         spec,
         layer.data(product.x_at) if product.data is None else product.data.at(product.x_at),
-        *_packed(
-            layer, product, f"{rows}x{vectors}x{chains}", order,
-            lambda w: packing.pack_panels(w, channels, layer.lanes, vectors, 4 * chains),
-        ),
+        *packed,
         _bytes_to_sum(layer, product, full),
         layer.padding(full) if window is not None else 0,
         steps.scratch(scratch) if window is not None else 0,
@@ -205,7 +212,7 @@ def shares_cells(layer: Layer, window: Window2D, channels: int) -> bool:
     w = window
     shares = w.stride_w == w.dilation_w == 1 and 2 <= w.filter_w <= 5
     small = layer.isa.registers >= 32 and channels <= layer.lanes
-    plain = layer.numbers.weights.parts == "byte"
+    plain = layer.numbers.weights.parts == "byte" and not layer.numbers.weights.dims
     return shares and small and plain and w.out_w >= SLIDING_ROWS
 
 
@@ -272,6 +279,32 @@ def _packed(
 
     name = f"{product.name} {name} {weights.parts}"
     return steps.constant(f"weights {name}", packed), steps.constant(f"channels {name}", constants)
+
+
+def _packed_by_the_run(
+    layer: Layer, product: Product, order: Array, vectors: int, full: int
+) -> tuple[Operand, Operand]:
+    """The same of weights [units, height, width, depth] in memory, packed by a kernel."""
+    steps, pick, lanes = layer.steps, product.pick, layer.lanes
+    units, height, width, depth = layer.numbers.weights.dims
+    assert pick.taps is not None
+    (rows, columns), found = pick.taps, steps.inputs[1]
+    assert found is not None and pick.groups == 1
+    unit, line, cell = (height * width * depth, width * depth, depth)
+    start = pick.channels.start * unit + rows.start * line + columns.start * cell
+    panels = len(order) // lanes // vectors
+    templates = layer.channel_constants(order + pick.channels.start, np.zeros(units, np.int64))
+    block = templates.shape[1]
+    size = panels * vectors * lanes * full * len(rows) * len(columns)
+    weights, blocks = steps.temporary(size), steps.temporary(templates.size)
+    steps.call(
+        PackColumnsSpec(vectors, True), found.at(start), weights, blocks,
+        steps.constant(f"templates {product.name} {vectors}", lambda: templates),
+        depth, full, pick.count, panels, unit, 0, block, block, layer.sum_factor,
+        len(rows), len(columns), rows.step * line, columns.step * cell,
+        items=panels, cost_ns=50 + size / 4.0,
+    )  # fmt: skip
+    return weights, blocks
 
 
 def _bytes_to_sum(layer: Layer, product: Product, full: int) -> Operand | int:
