@@ -13,6 +13,8 @@ from tests.api.models import model
 from tests.api.record import RECORD
 
 import litejit.interpreter as module
+from litejit.model.builder import ModelBuilder
+from litejit.types import F32
 
 RECORDED: dict[str, Any] = json.loads(RECORD.read_text())
 
@@ -198,3 +200,14 @@ def test_failed_allocation_leaves_the_interpreter_usable() -> None:
 
 def test_model_content_of_litert_is_kept() -> None:
     assert made(module, "add")._model_content == model("add")
+
+
+def test_empty_results_can_be_read_where_an_operand_is_no_constant() -> None:
+    model = ModelBuilder()
+    x = model.main.add_input("x", (4, 0), F32)
+    y = model.main.add_output("y", (4, 0), F32)
+    model.main.add_operator("ZEROS_LIKE", [x], [y])
+    interpreter = module.Interpreter(model_content=model.to_bytes())
+    interpreter.allocate_tensors()
+    interpreter.invoke()
+    assert interpreter.get_tensor(y).shape == (4, 0)

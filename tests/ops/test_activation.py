@@ -106,6 +106,12 @@ def test_slopes_are_broadcast_along_channels(dtype: Any) -> None:
     assert np.abs(y - exact).max() <= 0.51
 
 
+def test_tiny_scales_of_hard_swish_leave_the_remainder_of_16_bits() -> None:
+    x = np.int8([2, 10, 1, 0, -1, -2, -5])
+    y = evaluate("HARD_SWISH", None, Q(x, 7.844257e-09, -1), scale=7.843697e-09, zero_point=-1)
+    assert y.tolist() == [1, 5, 0, 0, -1, -1, -3]  # LiteRT's
+
+
 def test_fixed_output_scales_are_enforced() -> None:
     with pytest.raises(PrepareError, match="1/256"):
         evaluate("LOGISTIC", None, Q(CODES, 0.1), scale=0.1)

@@ -158,6 +158,27 @@ def test_bits_and_logic() -> None:
     assert evaluate("ADD_N", None, Q(i32([1])), Q(i32([2])), Q(i32([2**31 - 1]))) == [-(2**31) + 2]
 
 
+def test_sums_of_many_floats_end_at_the_largest_number() -> None:
+    largest = np.finfo(f).max
+    x = Q(f([np.inf, 3e38, -np.inf, np.nan, 1]))
+    y = evaluate("ADD_N", None, x, x, Q(f([1, 1, 1, 1, 1])))
+    np.testing.assert_array_equal(y, f([largest, largest, -largest, np.nan, 3]))
+
+
+@pytest.mark.parametrize("activation", [4, 5], ids=["TANH", "SIGN_BIT"])
+def test_activations_that_do_not_clamp_change_nothing(activation: int) -> None:
+    y = evaluate("ADD", options.AddOptions(activation=Activation(activation)), Q(f([1, -5])), Q(f([7, 2])))
+    assert y.tolist() == [8, -3]
+    q = Q(i8([1, -50]), 1.0)
+    y = evaluate("MUL", options.MulOptions(activation=Activation(activation)), q, q, scale=100.0)
+    assert y.tolist() == [0, 25]
+
+
+def test_equal_shapes_of_any_rank_meet() -> None:
+    x = np.arange(4, dtype=f).reshape((1,) * 8 + (2, 2))
+    np.testing.assert_array_equal(evaluate("ADD", ADD, Q(x), Q(x)), 2 * x)
+
+
 @pytest.mark.parametrize("shapes", [((0, 3), (1, 3)), ((), ()), ((2, 1, 4), (3, 1))], ids=str)
 def test_empty_scalar_and_stretched_operands(shapes: Any) -> None:
     a, b = (np.arange(np.prod(s, dtype=int), dtype=f).reshape(s) for s in shapes)

@@ -17,12 +17,19 @@ f = np.float32
 
 @pytest.mark.parametrize(("out", "zero"), [(I8, -3), (U8, 128), (I16, 0), (I4, 1)], ids=repr)
 def test_floats_round_half_away_and_saturate(out: DType, zero: int) -> None:
-    x = f([0, 0.25, 0.75, -0.25, -0.75, 1e9, -1e9, np.inf, -np.inf])
+    x = f([0, 0.25, 0.75, -0.25, -0.75, 1e9, -1e9, 1e9, -np.inf])
     y = evaluate("QUANTIZE", None, Q(x), out=out, scale=0.5, zero_point=zero)
     low = -(1 << (out.bits - 1)) if out is not U8 else 0
     high = low + (1 << out.bits) - 1
     steps = np.array([0, 1, 2, -1, -2, 10**9, -(10**9), 10**9, -(10**9)])
     np.testing.assert_array_equal(y, np.clip(steps + zero, low, high))
+
+
+def test_what_int32_cannot_hold_is_the_smallest_int16_code_and_the_largest_byte() -> None:
+    x = Q(f([2**31, np.inf, -np.inf, 2**31 - 128]))
+    y = evaluate("QUANTIZE", None, x, out=I16, scale=1.0)
+    assert y.tolist() == [-32768, -32768, -32768, 32767]
+    assert evaluate("QUANTIZE", None, x, out=I8, scale=1.0).tolist() == [127, 127, -128, 127]
 
 
 @pytest.mark.parametrize(("out", "zero", "code"), [(I8, -1, 127), (I8, 0, -128), (U8, 9, 0)])

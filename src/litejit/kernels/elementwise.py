@@ -24,7 +24,7 @@ from litejit.codegen.lang import (
 )  # fmt: skip
 from litejit.kernels.base import KernelSpec
 from litejit.kernels.walk import WalkSpec, closed, computed, opened, type_of
-from litejit.types import DType
+from litejit.types import I16, DType
 
 _BELOW_HALF = 0.49999997  # trunc(r + this, with r's sign) rounds halves away from zero, no others
 _TOP32 = 2.0**31
@@ -57,6 +57,10 @@ def _clamped(operation: Callable[[Value, Value], Value]) -> Body:
         return math.clamp(y, *bounds) if bounds else y
 
     return body
+
+
+def _sum_within(low: Value, high: Value) -> Body:
+    return lambda a, b: math.clamp(a + b, low, high)
 
 
 def _quotient(a: Value, b: Value) -> tuple[Value, Value]:
@@ -199,6 +203,7 @@ FUNCTIONS: dict[str, Body] = {
     "select": lambda condition, x, other: condition.differs(0).choose(x, other),
     # of any number
     "sum": lambda *terms: reduce(Value.__add__, terms),
+    "bounded_sum": lambda *terms: reduce(_sum_within(*terms[-2:]), terms[:-2]),
 }  # fmt: skip
 _REFUSES: dict[str, Body] = {
     **dict.fromkeys(("div", "floor_div", "floor_mod"), lambda a, b: b.equals(0)),
@@ -304,7 +309,7 @@ class QuantizeSpec(WalkSpec):
     """y = clamp(round_half_away(x / scale) + zero_point) of float32.
 
     Arguments: scale, then three codes less the zero point, as float32: the smallest, the
-    largest, that of NaN; then the zero point.
+    largest, that of NaN (and, for int16, of what int32 cannot hold); then the zero point.
     """
 
     target: DType
@@ -330,7 +335,8 @@ class QuantizeSpec(WalkSpec):
         """The bounds are whole numbers: clamping first changes nothing and keeps integers small."""
         scale, low, high, nan, zero = made
         real = values[0] / scale
-        real = real.differs(real).choose(nan, math.clamp(real, low, high))
+        held = real < _TOP32 if self.target == I16 else real.equals(real)
+        real = held.choose(math.clamp(real, low, high), nan)
         moved = real + fn.copysign(fn.const(_BELOW_HALF, real.type), real)
         codes: Value = moved.to(i32) + zero
         return codes.to(self.result())

@@ -12,8 +12,8 @@ import numpy as np
 
 from litejit.model.options import elementwise as options
 from litejit.ops.base import Arrays, Lowering, Node, Op, Types, builtin
-from litejit.ops.elementwise import Binary
-from litejit.ops.floats import narrow, widen
+from litejit.ops.elementwise import Binary, clamped
+from litejit.ops.floats import largest, narrow, widen
 from litejit.types import (
     BOOL,
     F16,
@@ -90,7 +90,10 @@ class LogicalOr(Binary):
 
 @builtin("ADD_N")
 class AddN(Op):
-    """The sum of two or more tensors of one shape, from left to right; int32 wraps."""
+    """The sum of two or more tensors of one shape, from left to right; int32 wraps.
+
+    float32 ends at its largest finite number at every step.
+    """
 
     options = options.AddNOptions
     arity = (2, 1 << 16)
@@ -112,14 +115,17 @@ class AddN(Op):
         total = np.array(inputs[0])
         with np.errstate(all="ignore"):
             for other in inputs[1:]:
-                total = total + other
+                total = clamped(node, total + other, 0, node.output(0).dtype)
         return np.asarray(total, node.output(0).dtype.numpy)
 
     def lower(self, node: Node, steps: Lowering) -> None:
         """One pass over all tensors."""
         from litejit.ops import lowering
 
-        lowering.function(node, steps, "sum")
+        if node.output(0).dtype == F32:
+            lowering.function(node, steps, "bounded_sum", (-largest(F32), largest(F32)))
+        else:
+            lowering.function(node, steps, "sum")
 
 
 _ALL = (F16, F32, F64, I8, I16, I32, I64, U8, U16, U32, U64, BOOL)

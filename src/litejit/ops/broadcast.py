@@ -17,8 +17,10 @@ Shape = tuple[int, ...]
 def broadcast_shape(node: Node, *shapes: Shape) -> Shape:
     """The shape that all `shapes` stretch to: trailing dimensions are equal or 1 (0 beats 1).
 
-    Raises PrepareError where they do not fit, or have more than eight dimensions.
+    Raises PrepareError where they do not fit, or differ and have more than eight dimensions.
     """
+    if all(shape == shapes[0] for shape in shapes):
+        return tuple(shapes[0]) if shapes else ()
     rank = max((len(shape) for shape in shapes), default=0)
     node.require(rank <= MAX_RANK, f"inputs have rank {rank}, at most {MAX_RANK} is possible")
     padded = [(1,) * (rank - len(shape)) + tuple(shape) for shape in shapes]

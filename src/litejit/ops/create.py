@@ -163,13 +163,14 @@ class MatrixSetDiag(Op):
         node.require_dtype(diagonal, (x.dtype,), "diagonal")
         node.require(x.rank >= 2, f"input must be a matrix, got shape {x.dims}")
         expected = (*x.dims[:-2], min(x.dims[-2:]))
-        ok = diagonal.dims == expected
+        ok = diagonal.size >= math.prod(expected)
         node.require(ok, f"diagonal must have shape {expected}, got {diagonal.dims}")
         return [made(node, x.dims, x.dtype)]
 
     def reference(self, node: Node, *inputs: Any) -> Arrays:
         x, diagonal = inputs
-        return _with_diagonal(x.copy(), diagonal)
+        rows = (*x.shape[:-2], min(x.shape[-2:]))
+        return _with_diagonal(x.copy(), diagonal.reshape(-1)[: math.prod(rows)].reshape(rows))
 
 
 def _with_diagonal(matrices: Array, diagonal: Array) -> Array:
