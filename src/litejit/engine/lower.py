@@ -6,7 +6,7 @@ from collections.abc import Container
 
 from litejit.codegen.isa import Isa
 from litejit.engine.constants import ConstantStore
-from litejit.engine.graph import Graph, readers
+from litejit.engine.graph import Graph, failure_named, readers
 from litejit.engine.node_lowering import NodeLowering
 from litejit.engine.plan import Request
 from litejit.engine.steps import Lowered, Place, PythonStep, Step
@@ -82,7 +82,8 @@ class Lowerer:
         first = len(self.steps)
         context = NodeLowering(self, position, node)
         if self.isa is not None and context.can_compile():
-            node.op.lower(node, context)
+            with failure_named(node):
+                node.op.lower(node, context)
         if not context.settled and _keeps_bytes(node):
             context.alias()
         if not context.settled:
@@ -120,7 +121,9 @@ def _keeps_bytes(node: Node) -> bool:
 
     A shape that the file declares in place of one that depends on data may need others.
     """
+    if not node.op.keeps_bytes:
+        return False
     x, y = node.inputs[0], node.outputs[0]
-    if not node.op.keeps_bytes or x is None or y is None:
+    if x is None or y is None:
         return False
     return None in (x.shape, y.shape) or x.nbytes == y.nbytes

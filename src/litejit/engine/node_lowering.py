@@ -129,7 +129,7 @@ class NodeLowering:
         source, target = self._node.inputs[input], self._node.outputs[output]
         if source is None or target is None or source.dtype.numpy.hasobject:
             return
-        if source.shape is None or target.shape is None:
+        if source.shape is None or target.shape is None or source.nbytes != target.nbytes:
             return
         outside = target.index in self._owner.forever and source.index in self._owner.graph.inputs
         if source.index in self._owner.home and not outside and not source.is_variable:

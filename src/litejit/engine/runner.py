@@ -69,8 +69,8 @@ class LoadedModel:
 
 
 def _has_data(model: Model, subgraph: int, index: int) -> bool:
-    tensor = model.subgraphs[subgraph].tensors[index]
-    return bool(tensor.buffer) and (model.buffers or ())[tensor.buffer].data is not None
+    buffer, buffers = model.subgraphs[subgraph].tensors[index].buffer, model.buffers or ()
+    return 0 < buffer < len(buffers) and buffers[buffer].data is not None
 
 
 def make_runners(
