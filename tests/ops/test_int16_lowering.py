@@ -94,3 +94,35 @@ def test_dilated_windows_that_hang_over_all_edges_are_exact():
                     quantized(I16, 0.004), padding=Padding.SAME, dilation_h_factor=2,
                     dilation_w_factor=3)  # fmt: skip
     same(node, arrays, ISAS[0])
+
+
+@pytest.mark.parametrize("isa", ISAS, ids=NAMES)
+@pytest.mark.parametrize("other", [I8, I16], ids=repr)
+@pytest.mark.parametrize("adj_x", [False, True])
+@pytest.mark.parametrize("adj_y", [False, True])
+def test_batches_of_products_are_summed_in_64_bits(isa, other, adj_x, adj_y):
+    for left, right in (
+        ((3, 5, 33), (3, 33, 20)), ((1, 7, 2000), (2, 1, 2000, 3)), ((1, 1), (4, 2, 1, 70)),
+    ):  # fmt: skip
+        x = RNG.integers(-32768, 32768, left).astype(np.int16)
+        w = RNG.integers(-100, 128, right).astype(other.numpy) << (8 * other.bits // 16 - 4)
+        x, w = (a.swapaxes(-1, -2) if turn else a for a, turn in ((x, adj_x), (w, adj_y)))
+        arrays = [np.ascontiguousarray(x), np.ascontiguousarray(w)]
+        out = quantized(I16, 2e-5 * w.std() * np.sqrt(left[-1]))
+        types = [quantized(I16, 0.001), quantized(other, 0.001)]
+        node = numbered("BATCH_MATMUL", types, arrays, out, constant=(), adj_x=adj_x, adj_y=adj_y)
+        same(node, arrays, isa)
+
+
+@pytest.mark.parametrize("isa", ISAS, ids=NAMES)
+@pytest.mark.parametrize("late", [False, True])
+def test_dense_layers_of_int16_weights_are_summed_in_64_bits(isa, late):
+    for rows, units, depth in ((1, 70, 33), (7, 5, 3000)):
+        x = RNG.integers(-32768, 32768, (rows, depth)).astype(np.int16)
+        w = RNG.integers(-32768, 32768, (units, depth)).astype(np.int16)
+        arrays = [x, w, RNG.integers(-(10**9), 10**9, units)]
+        bias = quantized(I64, np.float32(0.001) * np.float32(0.001))
+        types = [quantized(I16, 0.001), quantized(I16, 0.001), bias]
+        out = quantized(I16, 0.05 * np.sqrt(depth))
+        constant = (2,) if late else (1, 2)
+        same(numbered("FULLY_CONNECTED", types, arrays, out, constant=constant), arrays, isa)

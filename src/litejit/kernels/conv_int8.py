@@ -12,8 +12,9 @@ Two ways to find the rows of a:
 
 One work item is a tile of rows with `group` consecutive panels of channels; panels are the outer
 order, images (or matrices of a batch) the one around it. From one image to the next x, weights,
-constants and results move by their own steps, 0 where they stay. Rows past the end repeat the last row, the last vector of channels overlaps the one
-before: nothing is masked, and equal bytes are written twice.
+constants and results move by their own steps, 0 where they stay. Rows past the end repeat the
+last row, the last vector of channels overlaps the one before: nothing is masked, and equal bytes
+are written twice.
 """
 
 from __future__ import annotations

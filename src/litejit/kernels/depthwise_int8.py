@@ -7,8 +7,9 @@ For every group of output rows and block of channels (as many as a vector has in
 2. each output column: one dot product for each quad and kernel column, then the epilogue. Two
    output rows share their quads: the weights of the second one lie `stride` rows further down.
 
-One work item is one group of rows of one block, images being the outer order. The last block overlaps the one before, the last
-group of rows too: nothing is masked, and equal bytes are written twice.
+One work item is one group of rows of one block, images being the outer order. The last block
+overlaps the one before, the last group of rows too: nothing is masked, and equal bytes are
+written twice.
 """
 
 from __future__ import annotations

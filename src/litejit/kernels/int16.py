@@ -129,6 +129,53 @@ class Emitter16:
         return (kept + self.fn.copysign(self.fn.const(_BELOW_HALF, kept.type), kept)).to(i32)
 
 
+class Product16Spec(KernelSpec):
+    """y[b, m, n] = epilogue(sum over k of x[b, m, k] * w[b, k, n]), summed in int64.
+
+    x and y are int16, w too, or int8 where `byte_weights`. Arguments: x, w, channels, common, y,
+    rows, depth, columns, elements of x from row to row, from k to k and from matrix to matrix, of
+    w from matrix to matrix, bytes of `channels` from vector to vector of columns (0: all have the
+    same). An item is a tile of rows and a vector of columns, columns being the inner, matrices the
+    outer order; the last vector overlaps the one before.
+    """
+
+    epilogue: Rescaling16
+    byte_weights: bool = False
+    rows: int = 4
+
+    def emit(self, name: str, isa: Isa) -> str:
+        """A product of two int16 fits int32; sums take 64 bits."""
+        words = ("rows", "depth", "columns", "x_row", "x_k", "x_step", "w_step", "block_step")
+        fn = Function(
+            name, isa, x=Ptr(i16), w=Ptr(i8 if self.byte_weights else i16), channels=Ptr(i8),
+            common=Ptr(i8), y=Ptr(i16), **dict.fromkeys(words, i64),
+        )  # fmt: skip
+        x, w, channels, common, y, *sizes = fn.args
+        rows, depth, columns, x_row, x_k, x_step, w_step, block_step = sizes
+        finish = self.epilogue.emitter(fn, isa, common, x, x)
+        lanes = isa.lanes(i32)
+        blocks = (columns + (lanes - 1)) / lanes
+        each = (rows + (self.rows - 1)) / self.rows * blocks
+        zero = fn.const(0, i64 * (lanes // 2))
+        with fn.loop(fn.end, start=fn.begin) as item:
+            matrix, place = item / each, item % each
+            block = place % blocks
+            column = fn.minimum(block * lanes, fn.maximum(columns - lanes, 0))
+            first = place / blocks * self.rows
+            index = [fn.minimum(first + r, rows - 1) for r in range(self.rows)]
+            lines = [x + matrix * x_step + row * x_row for row in index]
+            panel = w + matrix * w_step + column
+            sums = [[zero, zero] for _ in index]
+            with fn.loop(depth, carry=sums) as k:
+                weights = (panel + k * columns).load(lanes=lanes).to(i32)
+                for line, total in zip(lines, sums, strict=True):
+                    products = halves(line[k * x_k].to(i32).splat(lanes) * weights)
+                    total[:] = [a + b.to(i64) for a, b in zip(total, products, strict=True)]
+            offsets = [(matrix * rows + row) * columns + column for row in index]
+            finish.store(y, sums, offsets, finish.load(channels + block * block_step))
+        return fn.ir()
+
+
 _SHAPE = (
     *("height", "width", "depth", "out_height", "out_width", "taps_y", "taps_x"),
     *("step_y", "step_x", "stride_y", "stride_x", "pad_y", "pad_x"),
@@ -139,8 +186,8 @@ class Depthwise16Spec(KernelSpec):
     """Depthwise convolution, one output channel for each input channel.
 
     Arguments: x, weights (int16 [taps_y, taps_x, channels]), channels, common, y, then sizes in
-    elements. An item is an output row of an image. Taps outside the image are left out; the last block of
-    channels overlaps the one before.
+    elements. An item is an output row of an image. Taps outside the image are left out; the last
+    block of channels overlaps the one before.
     """
 
     epilogue: Rescaling16

@@ -5,7 +5,8 @@ input pixel belongs to the windows of `taps_x` neighbours: it is broadcast once 
 with the weights of all of them, where kernels/conv_int8 would broadcast it for each tap. That
 pays where a tile has one vector of channels only.
 
-One work item is one tile, rows and images being the outer order; the last tile of a row overlaps the one before (out_width >= rows).
+One work item is one tile, rows and images being the outer order; the last tile of a row overlaps
+the one before (out_width >= rows).
 A cell outside the image is read from zero-point bytes, by a table of offsets in private scratch
 (`table_bytes` of it).
 """

@@ -1,4 +1,4 @@
-"""Lowerings of layers with int16 data and constant weights of 8 bits or less."""
+"""Lowerings of layers with int16 data: constant weights of 8 bits or less, products of any."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from litejit.codegen.lang import i32
-from litejit.kernels import depthwise_int8, int16
+from litejit.kernels import depthwise_int8, int16, packing_int8
 from litejit.ops import conv_int8
 from litejit.ops.base import Lowering, Node, Operand
 from litejit.ops.convolution import (
@@ -19,12 +19,13 @@ from litejit.ops.convolution import (
     units_axis,
     uses_wide_sums,
 )
-from litejit.ops.fixedpoint import reduced_multiplier
+from litejit.ops.fixedpoint import quantize_multipliers, reduced_multiplier, type_range
 from litejit.ops.layer_int8 import Layer, Weights
+from litejit.ops.matmul_f32 import batches_of
 from litejit.ops.product_int8 import Picked, Product, multiply
 from litejit.ops.window import Window2D, window_of
 from litejit.record import Record, replace
-from litejit.types import I32, Array, TensorType
+from litejit.types import I16, I32, Array, TensorType
 
 LARGEST_SUM = (1 << 31) // (1 << 15)  # of absolute weights, so that int32 holds their products
 MAX_CHAINS = 8
@@ -107,6 +108,10 @@ def lower_fully_connected(node: Node, steps: Lowering, *, fixed_point: bool = Fa
     core = node.core
     rows, units, depth = matmul.fc_sizes(node)
     weights, bias = core.input(1), core.optional(2)
+    if weights.dtype == I16:
+        if not fixed_point:
+            lower_wide_products(node, steps)
+        return
     assert weights.value is not None
     chains = _chains(weights.value, 1)
     if not rows or not units or not depth or not chains:
@@ -127,6 +132,72 @@ def lower_fully_connected(node: Node, steps: Lowering, *, fixed_point: bool = Fa
     layer = Layer16(node, steps, numbers, core.input(0), chains)
     pick = Picked(lambda w: w[None], slice(0, units), 1, units)
     multiply(layer, Product("dense", pick, depth, rows, depth, units))
+
+
+class _Matrices(Record):
+    """Sizes of a product, which operands lie turned, and what its sums become.
+
+    `plan` is what ops/matmul_f32.batches_of says.
+    """
+
+    sizes: tuple[int, int, int]
+    turned: tuple[bool, bool]
+    plan: Any
+    multiplier: tuple[Array, Array]
+    bias: Array
+    limits: tuple[int, int]
+
+    __hash__ = object.__hash__
+
+
+def _matrices(node: Node) -> _Matrices:
+    from litejit.ops import matmul
+
+    core = node.core
+    x, w, y = core.input(0), core.input(1), core.output(0)
+    if core.name == "FULLY_CONNECTED":
+        sizes, bias = matmul.fc_sizes(node), core.optional(2)
+        whole = _whole(None if bias is None else bias.value, sizes[1])
+        plan = 1, 0, 0, [(0, 0)]
+        numbers = matmul.fc_multipliers(node), whole, matmul.fc_activation(node)
+        return _Matrices(sizes, (False, True), plan, *numbers)
+    (rows, units), adjoint = y.dims[-2:], (bool(core.options.adj_x), bool(core.options.adj_y))
+    sizes = rows, units, x.dims[-2 if adjoint[0] else -1]
+    multiplier = quantize_multipliers(np.full(units, matmul.bmm_multiplier(node)))
+    whole, limits = np.zeros(units, np.int64), type_range(y.dtype)
+    dims = (tensor.dims[:-2] for tensor in (x, w, y))
+    return _Matrices(sizes, adjoint, batches_of(*dims), multiplier, whole, limits)
+
+
+def lower_wide_products(node: Node, steps: Lowering) -> None:
+    """FULLY_CONNECTED of int16 weights, and BATCH_MATMUL: sums in int64, one rounding."""
+    from litejit.ops.batch_matmul_int8 import turned
+
+    w, y, made = node.core.input(1), node.core.output(0), _matrices(node)
+    left, right, lanes = steps.inputs[0], steps.inputs[1], steps.isa.lanes(i32)
+    rows, units, depth = made.sizes
+    if made.plan is None or not y.size or not depth or left is None or right is None:
+        return
+    right = turned(steps, right, w) if made.turned[1] else right
+    order = packing_int8.channel_order(units, lanes, 1)
+    m, shift = (numbers[order].astype(np.int64) for numbers in made.multiplier)
+    blocks = int16.channel_constants(
+        "reduced", lanes, made.bias[order], reduced_multiplier(m), 15 - shift
+    )
+    bounds, narrow = np.array(made.limits, np.int32), units if units < lanes else 0
+    spec = int16.Product16Spec(int16.Rescaling16("reduced", narrow=narrow), w.dtype != I16)
+    count, x_step, w_step, outer = made.plan
+    data, weights, size = rows * depth, depth * units, rows * units
+    items = count * -(-rows // spec.rows) * len(blocks)
+    for position, (x_at, w_at) in enumerate(outer):
+        steps.call(
+            spec, left.at(2 * x_at * data), right.at(w.dtype.itemsize * w_at * weights),
+            steps.constant("blocks", lambda: blocks), steps.constant("limits", lambda: bounds),
+            steps.outputs[0].at(2 * position * count * size), rows, depth, units,
+            *((1, rows) if made.turned[0] else (depth, 1)),
+            x_step * data, w_step * weights, blocks.shape[1],
+            items=items, cost_ns=20 + items * (10 + depth * spec.rows * 0.6),
+        )  # fmt: skip
 
 
 def lower_conv(node: Node, steps: Lowering) -> None:

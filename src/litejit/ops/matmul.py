@@ -48,10 +48,10 @@ def fc_is_shuffled(node: Node) -> bool:
 def fc_is_static(node: Node) -> bool:
     """True where weights and bias are constants, so that they can be packed before a run.
 
-    Float weights may be packed by every run, and those of int8 that have no zero point.
+    Float and int16 weights may be packed by every run, and those of int8 without a zero point.
     """
     x, weights, bias = node.core.input(0), node.core.input(1), node.core.optional(2)
-    late = x.dtype == weights.dtype == F32
+    late = x.dtype == weights.dtype and x.dtype in (F32, I16)
     late = late or (x.dtype == weights.dtype == I8 and not fc_zero_points(node)[1])
     known = weights.is_constant or late
     return known and (bias is None or bias.is_constant)
@@ -205,7 +205,7 @@ def lowering_module(node: Node) -> Any:
         from litejit.ops import conv_f32
 
         return conv_f32
-    if x.dtype == I16 and weights.dtype in _PACKED:
+    if x.dtype == I16:
         from litejit.ops import int16_lowering
 
         return int16_lowering
@@ -423,7 +423,11 @@ class BatchMatMul(Op):
             from litejit.ops import conv_f32
 
             conv_f32.lower_batch_matmul(node, steps)
-        elif node.core.input(1).dtype == I8 and node.core.input(0).dtype != I16:
+        elif node.core.input(0).dtype == I16:
+            from litejit.ops import int16_lowering
+
+            int16_lowering.lower_wide_products(node, steps)
+        elif node.core.input(1).dtype == I8:
             from litejit.ops import batch_matmul_int8
 
             batch_matmul_int8.lower(node, steps)
