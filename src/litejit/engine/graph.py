@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from litejit.codegen.loader import address_space_left
 from litejit.engine import budget
+from litejit.errors import CodegenError, LitejitError, MemoryLimitError, PrepareError
 from litejit.ops.base import Node
 from litejit.record import Record
 from litejit.types import Array, TensorType
@@ -43,6 +47,25 @@ def readers(nodes: tuple[Node, ...]) -> dict[int, list[Node]]:
             if tensor is not None and not tensor.is_constant:
                 result.setdefault(tensor.index, []).append(node)
     return result
+
+
+@contextmanager
+def failure_named(node: Node) -> Iterator[None]:
+    """Close every error with LiteRT's words, and say of an unexpected one where it arose."""
+    try:
+        yield
+    except CodegenError:  # NumPy runs instead
+        raise
+    except LitejitError as error:
+        raise type(error)(f"{error}\n{_closing(node)}") from error
+    except Exception as error:
+        kind = MemoryLimitError if isinstance(error, MemoryError) else PrepareError
+        what = f"{node.name} (operator {node.index}): {type(error).__name__}: {error}"
+        raise kind(f"{what}\n{_closing(node)}") from error
+
+
+def _closing(node: Node) -> str:
+    return f"Node number {node.index} ({node.name}) failed to prepare."
 
 
 def run_reference(node: Node, arrays: dict[int, Array]) -> list[Array]:

@@ -11,7 +11,7 @@ from litejit.codegen import cache
 from litejit.codegen.isa import Isa
 from litejit.engine import budget, native
 from litejit.engine.constants import address_of, aligned_memory
-from litejit.engine.graph import Graph
+from litejit.engine.graph import Graph, failure_named
 from litejit.engine.plan import MemoryPlan
 from litejit.engine.program import NativeCall, Program, PythonCall
 from litejit.engine.steps import JumpStep, Lowered, NativeStep, Place, PythonStep
@@ -87,7 +87,8 @@ def _pack(
     if isinstance(step, JumpStep):
         flag = address(step.flag) if step.flag is not None else 0
         return native.jump(step.target - start, flag)
-    slots = b"".join([_slot(operand, address) for operand in step.operands])
+    with failure_named(step.node):
+        slots = b"".join([_slot(operand, address) for operand in step.operands])
     return native.Step(kernels[step.spec], slots, step.items, step.chunks, int(step.cost_ns))
 
 

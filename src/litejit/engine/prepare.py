@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from litejit.engine import budget
-from litejit.engine.graph import Graph, run_reference
-from litejit.errors import (
-    InvokeError,
-    LitejitError,
-    MemoryLimitError,
-    ModelError,
-    PrepareError,
-)
+from litejit.engine.graph import Graph, failure_named, run_reference
+from litejit.errors import InvokeError, ModelError, PrepareError
 from litejit.model import BUILTIN_NAMES, Model, Operator, Subgraph
 from litejit.model.table import Table
 from litejit.ops.base import Node, Op
@@ -103,7 +96,7 @@ def prepare(
         node = make_node(stop, operators[stop], seen, session)
         if any(t is not None and t.shape is None for t in node.inputs):
             break
-        with _named(node):
+        with failure_named(node):
             _check_operands(node, known)
             node = infer(_fit_states(node, seen, nodes))
             is_folded = _fold(node, seen)
@@ -201,20 +194,6 @@ def infer(node: Node) -> Node:
     absent = (None,) * (len(node.outputs) - len(outputs))
     kept = [t if d is not None else None for d, t in zip(node.outputs, outputs, strict=False)]
     return node.with_types(node.inputs, (*kept, *absent))
-
-
-@contextmanager
-def _named(node: Node) -> Iterator[None]:
-    """Close every error with LiteRT's words, and say of an unexpected one where it arose."""
-    closing = f"\nNode number {node.index} ({node.name}) failed to prepare."
-    try:
-        yield
-    except LitejitError as error:
-        raise type(error)(f"{error}{closing}") from error
-    except Exception as error:
-        kind = MemoryLimitError if isinstance(error, MemoryError) else PrepareError
-        what = f"{node.name} (operator {node.index}): {type(error).__name__}: {error}"
-        raise kind(f"{what}{closing}") from error
 
 
 def _check_operands(node: Node, known: set[int]) -> None:

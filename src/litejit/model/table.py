@@ -294,6 +294,8 @@ class Rows:
         for slot, value in zip(slots, unpack(data, at)):  # noqa: B905 - equal by construction
             row[slot] = value
         for slot, delta in offsets:
+            if not row[slot]:
+                raise ModelError(f"{INVALID}: a field of the {self._what} at byte {at} is itself")
             row[slot] += at + delta
         return row
 

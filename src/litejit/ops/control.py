@@ -10,7 +10,7 @@ from litejit.model.options.control import CallOnceOptions, IfOptions, WhileOptio
 from litejit.model.options.stablehlo import StablehloCaseOptions, StableHLOCompositeOptions
 from litejit.ops.base import Arrays, Lowering, Node, Op, Types, builtin
 from litejit.ops.session import SubgraphCall
-from litejit.types import BOOL, I32, Array, TensorType
+from litejit.types import BOOL, I32, Array, DType, TensorType
 
 _MANY = 1 << 16
 
@@ -29,15 +29,23 @@ def operand_types(node: Node, first: int = 0) -> list[TensorType]:
 
 def merged(node: Node, found: list[list[TensorType]]) -> Types:
     """Outputs of branches: a shape is known where all branches agree on it."""
+    count = len(node.outputs)
+    for outputs in found:
+        node.require(len(outputs) == count, f"a subgraph has {len(outputs)} outputs, not {count}")
     results = []
-    for position in range(len(node.outputs)):
-        shapes = []
+    for position in range(count):
+        declared = node.output(position)
         for outputs in found:
-            node.require(position < len(outputs), f"a subgraph has {len(outputs)} outputs only")
-            shapes.append(outputs[position].shape)
+            _require_dtype(node, outputs[position], declared.dtype, f"output {position}")
+        shapes = [outputs[position].shape for outputs in found]
         known = all(shape is not None and shape == shapes[0] for shape in shapes)
-        results.append(node.output(position).with_shape(shapes[0] if known else None))
+        results.append(declared.with_shape(shapes[0] if known else None))
     return results
+
+
+def _require_dtype(node: Node, tensor: TensorType, dtype: DType, what: str) -> None:
+    """Refuse a subgraph whose result is of another type than the tensor that takes it."""
+    node.require_dtype(tensor, (dtype,), f"{what} of a subgraph")
 
 
 class _Calling(Op):
@@ -141,6 +149,9 @@ class While(_Calling):
         outputs = body.infer(operands)
         counts = len(outputs) == len(operands)
         node.require(counts, f"the body has {len(outputs)} outputs for {len(operands)} inputs")
+        for k, (taken, given) in enumerate(zip(operands, outputs, strict=True)):
+            _require_dtype(node, given, taken.dtype, f"output {k}")
+            _require_dtype(node, node.output(k), taken.dtype, f"result {k}")
         kept = [a.shape if a.shape == b.shape else None
                 for a, b in zip(operands, outputs, strict=True)]  # fmt: skip
         if any(shape is None for shape in kept):

@@ -234,7 +234,8 @@ class Pad(Op):
         ok = 1 <= x.rank <= MOST_PAD_DIMENSIONS
         node.require(ok, f"input has {x.rank} dimensions, expected 1 to {MOST_PAD_DIMENSIONS}")
         for sizes in (o.edge_padding_low, o.edge_padding_high, o.interior_padding):
-            node.require(len(sizes) <= x.rank, f"paddings {sizes} are more than {x.rank} numbers")
+            ok = 1 <= len(sizes) <= x.rank
+            node.require(ok, f"paddings {sizes} are not 1 to {x.rank} numbers")
         ok = min(o.interior_padding, default=0) >= 0
         node.require(ok, f"interior padding {o.interior_padding} is negative")
         rows = zip(*self._columns(node), strict=True)
