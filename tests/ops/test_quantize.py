@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from tests.ops.pointwise import Q, evaluate
 
+from litejit import Interpreter
 from litejit.errors import PrepareError
-from litejit.model.options.elementwise import CastOptions, FakeQuantOptions
+from litejit.model.builder import ModelBuilder, per_tensor
+from litejit.model.options.elementwise import CastOptions, FakeQuantOptions, QuantizeOptions
 from litejit.types import BF16, BOOL, F16, F32, F64, I4, I8, I16, I32, I64, U8, U16, DType
 
 f = np.float32
@@ -115,3 +117,46 @@ def test_outputs_without_scales_are_refused() -> None:
         evaluate("QUANTIZE", None, Q(f([1])), out=I8)
     with pytest.raises(PrepareError, match="output is INT64"):
         evaluate("QUANTIZE", None, Q(f([1])), out=I64, scale=1.0)
+
+
+def rounded_model(zero_point: int, dtype: DType, scale: float, *, rounds: bool) -> bytes:
+    """float32 to codes, behind a ROUND or not: LiteRT's reference kernels have no ROUND."""
+    builder = ModelBuilder()
+    graph = builder.main
+    x = graph.add_input("x", (203,), F32)
+    if rounds:
+        whole = graph.add_tensor("whole", (203,), F32)
+        graph.add_operator("ROUND", [x], [whole], None)
+        x = whole
+    y = graph.add_output("y", (203,), dtype, quantization=per_tensor(scale, zero_point))
+    graph.add_operator("QUANTIZE", [x], [y], QuantizeOptions())
+    return builder.to_bytes()
+
+
+@pytest.mark.parametrize("compiled", ["0", "1"])
+@pytest.mark.parametrize(("dtype", "zero_point"), [(I8, -3), (U8, 140)], ids=repr)
+def test_models_beyond_the_reference_kernels_quantize_as_the_default_run(
+    dtype: DType, zero_point: int, compiled: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LITEJIT_COMPILE", compiled)
+    x = np.arange(-101, 102).astype(np.float32)
+    x[:3] = np.nan, np.inf, -np.inf
+    info = np.iinfo(dtype.numpy)
+    for scale in (2.0, 200 / 255, 0.3):
+        found = {}
+        for rounds in (False, True):
+            data = rounded_model(zero_point, dtype, scale, rounds=rounds)
+            interpreter = Interpreter(model_content=data)
+            interpreter.allocate_tensors()
+            interpreter.set_tensor(0, x)
+            interpreter.invoke()
+            found[rounds] = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
+        real = np.rint(x * (np.float32(1) / np.float32(scale)))
+        codes = np.nan_to_num(real, nan=1e6, posinf=1e6, neginf=-1e6).astype(np.int64) + zero_point
+        np.testing.assert_array_equal(found[True], np.clip(codes, info.min, info.max))
+        quotient = np.abs(x[3:] / np.float32(scale))
+        away = np.copysign(np.floor(quotient + np.float32(0.5)), x[3:]).astype(np.int64)
+        np.testing.assert_array_equal(
+            found[False][3:], np.clip(away + zero_point, info.min, info.max)
+        )
+        assert scale != 2.0 or (found[True] != found[False]).any()

@@ -18,7 +18,7 @@ from litejit.engine.declared import Operators, declared_type, declared_types
 from litejit.engine.section import Section, find_value
 from litejit.engine.state import State
 from litejit.errors import CodegenError, InvokeError, LitejitError
-from litejit.model import Model
+from litejit.model import BUILTIN_NAMES, Model
 from litejit.ops.resolver import BuiltinOpResolver, OpResolver
 from litejit.types import Array, TensorType
 
@@ -95,6 +95,10 @@ def make_runners(
         )  # fmt: skip
 
     session = EngineSession(make, operators.all)
+    session.beyond_reference = any(
+        resolver.is_beyond_reference(BUILTIN_NAMES[code.code], code.version)
+        for code in model.operator_codes
+    )
     return [make(index, session) for index in range(len(model.subgraphs))]
 
 

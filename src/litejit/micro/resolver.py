@@ -44,6 +44,10 @@ class MicroOpResolver(BuiltinOpResolver):
         """The Op of a builtin operator; None where TFLM has none."""
         return _find(self, name, custom=False) if support.is_supported(name) else None
 
+    def is_beyond_reference(self, name: str, version: int) -> bool:
+        """TFLM has one kernel for each."""
+        return False
+
     def find_custom(self, name: str, version: int) -> Op | None:
         """The Op of a custom operator; None where TFLM has none."""
         return _find(self, name, custom=True) if support.is_supported(name, custom=True) else None

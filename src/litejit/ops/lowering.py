@@ -200,8 +200,8 @@ def cast(node: Node, steps: Lowering, *, nan_is_zero: bool = False) -> None:
     _call(node, steps, lambda rank, moves: kernels.CastSpec(rank, moves, x, y, nan_is_zero))
 
 
-def quantize(node: Node, steps: Lowering) -> None:
-    """float32 with one scale, and bytes to bytes."""
+def quantize(node: Node, steps: Lowering, *, to_even: bool = False) -> None:
+    """float32 with one scale, and integers to integers."""
     x, y = node.input(0), node.output(0)
     if x.dtype in (I8, U8) and y.dtype in (I8, U8):
         unary(node, steps, "", ())
@@ -213,10 +213,14 @@ def quantize(node: Node, steps: Lowering) -> None:
         return
     zero = y.zero_point
     low, high = (edge - zero for edge in fixedpoint.type_range(y.dtype))
-    numbers = (low, high, high if zero < 0 else low)
+    numbers = (low, high, high if zero < 0 or to_even else low)
+    with np.errstate(all="ignore"):
+        inverse = float(np.float32(1) / np.float32(y.scale))
+    rounding, ordinary = "even" if to_even else "away", 2.0**-60 < y.scale < 2.0**60
     _call(
-        node, steps, lambda rank, moves: kernels.QuantizeSpec(rank, moves, y.dtype),
-        (float(y.scale), *(float(number) for number in numbers), zero), cost_ns=0.15,
+        node, steps,
+        lambda rank, moves: kernels.QuantizeSpec(rank, moves, y.dtype, rounding, ordinary),
+        (y.scale, inverse, *(float(number) for number in numbers), zero),
     )  # fmt: skip
 
 

@@ -76,8 +76,11 @@ class Quantize(Op):
     """float32: y = clamp(round_half_away(x / scale) + zero_point), per tensor or per channel.
 
     NaN becomes the largest code where the zero point is negative, else the smallest: what the
-    reference kernel's sum wraps to. To int16 so does what int32 cannot hold. Integers are rescaled by s_x / s_y (float64) with two
-    roundings. int4 and uint4 lie one to a byte.
+    reference kernel's sum wraps to. To int16 so does what int32 cannot hold. Integers are
+    rescaled by s_x / s_y (float64) with two roundings. int4 and uint4 lie one to a byte.
+
+    In a model that LiteRT's reference kernels do not run, float32 becomes 8 bits as LiteRT's
+    default run has it: clamp(round_half_even(x * (1 / scale)) + zero_point), NaN the largest.
     """
 
     options = options.QuantizeOptions
@@ -107,6 +110,8 @@ class Quantize(Op):
         low, high = fixedpoint.type_range(target.dtype)
         if x.dtype == np.float32:
             assert target.quantization is not None
+            if self.rounds_to_even(node):
+                return self._to_even(x, target)
             with np.errstate(all="ignore"):
                 scales, zero_points = _along_axis(target.quantization, x.ndim)
                 rounded = lut.round_away(x / scales)
@@ -123,11 +128,26 @@ class Quantize(Op):
         codes = fixedpoint.multiply_by_quantized_multiplier(centred, m, shift)
         return narrow(np.clip(codes + target.zero_point, low, high), target.dtype)
 
+    def rounds_to_even(self, node: Node) -> bool:
+        """Whether LiteRT's default run decides how float32 becomes codes."""
+        y, session = node.output(0), node.session
+        beyond = session is not None and session.beyond_reference
+        one = y.quantization is not None and not y.quantization.per_channel
+        return beyond and one and y.dtype in (I8, U8)
+
+    @staticmethod
+    def _to_even(x: Array, target: TensorType) -> Array:
+        low, high = fixedpoint.type_range(target.dtype)
+        with np.errstate(all="ignore"):
+            real = np.rint(x * (np.float32(1) / np.float32(target.scale)))
+        codes = lut.to_integer(real, -(2**16), 2**16, nan=2**16) + target.zero_point
+        return narrow(np.clip(codes, low, high), target.dtype)
+
     def lower(self, node: Node, steps: Lowering) -> None:
         """A vector kernel from float32, a table from 8-bit to 8-bit codes."""
         from litejit.ops import lowering
 
-        lowering.quantize(node, steps)
+        lowering.quantize(node, steps, to_even=self.rounds_to_even(node))
 
 
 @builtin("DEQUANTIZE", versions=range(1, 10))

@@ -74,6 +74,18 @@ _MODULES = {
 }
 
 
+# LiteRT's reference kernels lack these operators from a version on (register_ref.cc)
+BEYOND_REFERENCE: dict[str, int] = {
+    **dict.fromkeys(
+        ("CEIL", "ELU", "HASHTABLE", "HASHTABLE_FIND", "HASHTABLE_IMPORT", "HASHTABLE_SIZE",
+         "ROUND", "SEGMENT_SUM", "STABLEHLO_AND", "STABLEHLO_CASE", "STABLEHLO_SHIFT_LEFT"), 1
+    ),
+    **dict.fromkeys(("COS", "DEPTH_TO_SPACE", "NEG", "RANGE", "SIN", "SQUEEZE"), 2),
+    **{"ARG_MAX": 3, "ARG_MIN": 3, "GELU": 3, "TILE": 3, "ABS": 4, "SOFTMAX": 4},
+    **{"UNIDIRECTIONAL_SEQUENCE_LSTM": 4, "STRIDED_SLICE": 5, "DEPTHWISE_CONV_2D": 7},
+    **{"MUL": 8, "TRANSPOSE": 9},
+}  # fmt: skip
+
 Operator: TypeAlias = "str | int"
 _CODES = frozenset(BUILTIN_NAMES)
 _ANY_VERSION = range(1, 1 << 31)
@@ -100,6 +112,10 @@ class OpResolver:
     def versions(self, name: str) -> range:
         """The versions of a builtin operator that are known; empty for an unknown one."""
         raise NotImplementedError
+
+    def is_beyond_reference(self, name: str, version: int) -> bool:
+        """True for a builtin operator that LiteRT has, but not among its reference kernels."""
+        return False
 
     def find_op(self, operator: Operator, version: int = 1) -> Op | None:
         """The Op of an operator by its builtin name or number, else by its custom name."""
@@ -232,6 +248,10 @@ class BuiltinOpResolver(MutableOpResolver):
             return op
         found = _load(name)
         return found[0] if found is not None else None
+
+    def is_beyond_reference(self, name: str, version: int) -> bool:
+        """As LiteRT registers its reference kernels."""
+        return BEYOND_REFERENCE.get(name, version + 1) <= version
 
     def versions(self, name: str) -> range:
         """The versions of a builtin operator that are known."""

@@ -32,8 +32,12 @@ class SubgraphCall(Protocol):
 class Session:
     """Resource variables, tables, and what ran already; the engine adds the subgraphs.
 
-    A handle is a number; variables and tables are found by it.
+    A handle is a number; variables and tables are found by it. `beyond_reference` says that
+    LiteRT's reference kernels do not run the model, so that only its default run tells what
+    results should be.
     """
+
+    beyond_reference = False
 
     def __init__(self) -> None:
         self.layout = 0  # another number whenever a variable came to lie elsewhere
