@@ -448,18 +448,11 @@ class SubgraphRunner:
             return tensor.value
         if index in self.state.arrays:
             return self.state.arrays[index]
-        return find_value(self.sections, index) if tensor.value is None else tensor.value
-
-    def shape_depends_on_data(self, index: int) -> bool:
-        """Was the shape of this result unknown before the run, and are its bytes new?"""
-        if not self.ready:
-            return False
-        graph = self._first.graph
-        makers = {number: r for r in self.operators for number in r.operator.outputs}
-        later = {number for r in self.operators[graph.stop :] for number in r.operator.outputs}
-        maker = makers.get(index)
-        keeps = maker is not None and maker.op is not None and maker.op.keeps_bytes
-        return not keeps and (graph.types[index].shape is None or index in later)
+        if tensor.value is not None:
+            return tensor.value
+        # later sections have copies of inputs, which are filled when they run
+        first = self.sections[1:] and index in self.subgraph.inputs
+        return find_value(self.sections[:1] if first else self.sections, index)
 
     def static_graph(self) -> Graph | None:
         """The prepared graph, where no shape depends on data and no variable is kept."""

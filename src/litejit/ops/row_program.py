@@ -83,7 +83,7 @@ class Run:
     def take(self, node: Node) -> bool:
         """Add a node, if it fits."""
         frame = self.frame or _frame(node)
-        if frame is None or len(self.nodes) == MOST_NODES:
+        if frame is None or len(self.nodes) == MOST_NODES or not node.outputs:
             return False
         found = _instruction(node)
         kinds = [_kind(t, frame) for t in _operands(node)]
