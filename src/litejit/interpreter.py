@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, NoReturn
 
 import numpy as np
+from numpy import ndarray
 
 from litejit import metrics
 from litejit.delegate import Delegate, apply_delegates, load_delegate, register_all
@@ -107,7 +108,8 @@ class Interpreter:
             preserve_all=bool(experimental_preserve_all_tensors),
         )  # fmt: skip
         self._runner = self._runners[0]
-        self._memory: dict[int, Array] = {}  # of plain tensors, as long as `_sections` are run
+        # (memory, its dtype and shape) of plain tensors, as long as `_sections` are run
+        self._memory: dict[int, tuple[Array, Any, tuple[int, ...]]] = {}
         self._sections: Any = None
         self._delegates = list(experimental_delegates or ())
         apply_delegates(self._delegates, self._runner)
@@ -193,14 +195,14 @@ class Interpreter:
         """
         runner = self._runner
         if runner.sections is self._sections and runner.ready and type(tensor_index) is int:
-            memory = self._memory.get(tensor_index)
+            known = self._memory.get(tensor_index)
             if (
-                memory is not None
-                and type(value) is np.ndarray
-                and value.dtype is memory.dtype
-                and value.shape == memory.shape
+                known is not None
+                and type(value) is ndarray
+                and value.dtype is known[1]
+                and value.shape == known[2]
             ):
-                memory[...] = value
+                known[0][...] = value
                 return
         store(runner, tensor_index, value)
         self._remember(tensor_index)
@@ -218,7 +220,7 @@ class Interpreter:
         if is_plain(tensor.dtype) and tensor.size:
             array = runner.array(tensor_index)
             if array is not None:
-                self._memory[tensor_index] = array
+                self._memory[tensor_index] = array, array.dtype, array.shape
 
     def get_tensor(self, tensor_index: int, subgraph_index: int = 0) -> Any:
         """Return a copy of a tensor's value; a NumPy scalar where the tensor has rank 0.
@@ -228,9 +230,9 @@ class Interpreter:
         """
         runner = self._runner
         if runner.sections is self._sections and runner.ready and type(tensor_index) is int:
-            memory = self._memory.get(tensor_index)
-            if memory is not None and not subgraph_index:
-                return memory.copy() if memory.ndim else memory[()]
+            known = self._memory.get(tensor_index)
+            if known is not None and not subgraph_index:
+                return known[0].copy() if known[2] else known[0][()]
         if subgraph_index:
             runner = self._subgraph(subgraph_index)
         tensor = tensor_of(runner, tensor_index, "GetTensor")
