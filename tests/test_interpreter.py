@@ -14,7 +14,7 @@ from tests.api.record import RECORD
 
 import litejit.interpreter as module
 from litejit.model.builder import ModelBuilder
-from litejit.types import F32
+from litejit.types import F32, I32
 
 RECORDED: dict[str, Any] = json.loads(RECORD.read_text())
 
@@ -211,3 +211,38 @@ def test_empty_results_can_be_read_where_an_operand_is_no_constant() -> None:
     interpreter.allocate_tensors()
     interpreter.invoke()
     assert interpreter.get_tensor(y).shape == (4, 0)
+
+
+def read(model: ModelBuilder, *values: Any) -> Any:
+    """The first output of a run on `values`."""
+    interpreter = module.Interpreter(model_content=model.to_bytes())
+    interpreter.allocate_tensors()
+    for details, value in zip(interpreter.get_input_details(), values, strict=True):
+        interpreter.set_tensor(details["index"], value)
+    interpreter.invoke()
+    return interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
+
+
+def test_an_empty_result_is_shown_unless_its_own_operator_found_its_shape_in_data() -> None:
+    model = ModelBuilder()
+    size = model.main.add_input("size", (1,), I32)
+    one = model.main.add_constant("one", np.float32(1))
+    filled = model.main.add_tensor("filled", (1,), F32)
+    model.main.add_operator("FILL", [size, one], [filled])
+    square = model.main.add_output("square", (1, 1), F32)
+    model.main.add_operator("MATRIX_DIAG", [filled], [square])
+    assert read(model, np.int32([0])).shape == (0, 0)
+    model.main.outputs = [filled]
+    with pytest.raises(ValueError, match="Invalid tensor size"):
+        read(model, np.int32([0]))
+
+
+def test_an_empty_range_up_to_a_value_known_only_in_the_run_is_refused() -> None:
+    model = ModelBuilder()
+    zero, one = (model.main.add_constant(f"c{k}", np.int32(k)) for k in (0, 1))
+    limit = model.main.add_input("limit", (), I32)
+    y = model.main.add_output("y", (1,), I32)
+    model.main.add_operator("RANGE", [zero, limit, one], [y])
+    assert read(model, np.int32(3)).tolist() == [0, 1, 2]
+    with pytest.raises(ValueError, match="Invalid tensor size"):
+        read(model, np.int32(0))

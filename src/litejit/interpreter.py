@@ -29,7 +29,7 @@ from litejit.tensor_values import (
     store,
     tensor_of,
 )
-from litejit.types import Array, TensorType
+from litejit.types import Array
 
 _VIEWS_ALIVE = """There is at least 1 reference to internal data
       in the interpreter in the form of a numpy array or slice. Be sure to
@@ -238,8 +238,11 @@ class Interpreter:
         tensor = tensor_of(runner, tensor_index, "GetTensor")
         array = readable(runner, tensor)
         is_empty = array.size == 0 and not array.dtype.hasobject
-        if is_empty and _owns_memory(runner, tensor):
-            raise ValueError("Invalid tensor size.")
+        if is_empty:
+            from litejit.engine.ownership import owns_memory
+
+            if owns_memory(runner, tensor.index):
+                raise ValueError("Invalid tensor size.")
         if not subgraph_index:
             self._remember(tensor_index)
         return value_of(tensor.dtype, array)
@@ -382,18 +385,6 @@ def _checked(kind: Any, num_threads: Any) -> int:
     if num_threads < 1:
         raise ValueError("num_threads should >= 1")
     return num_threads
-
-
-def _owns_memory(runner: Any, tensor: TensorType) -> bool:
-    """Has LiteRT memory of its own for this tensor? It refuses to give such arrays where empty.
-
-    That is so of results of constants alone, and where the shape depends on data.
-    """
-    if not tensor.is_constant:
-        return bool(runner.shape_depends_on_data(tensor.index))
-    makers = [r.operator for r in runner.operators if tensor.index in r.operator.outputs]
-    operands = [number for maker in makers for number in maker.inputs if number >= 0]
-    return all(runner.types[number].is_constant for number in operands)
 
 
 def _content(model_path: Any, model_content: Any) -> bytes:

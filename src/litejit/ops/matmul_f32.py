@@ -55,7 +55,7 @@ def fusible_after(node: Node, follower: Node, position: int) -> bool:
     if epilogue_of(node) is None or follower.chain:
         return False
     out = follower.output(0)
-    if follower.op.keeps_bytes:
+    if follower.op.keeps_bytes and out.shape is not None:
         return position == 0 and out.dtype == F32 and out.nbytes == node.output(0).nbytes
     if out.dtype != F32 or out.shape is None or out.shape != node.output(0).shape:
         return False
