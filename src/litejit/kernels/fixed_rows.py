@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from litejit.codegen.isa import Isa
 from litejit.codegen.lang import Function, Pointer, Ptr, Type, Value, i8, i16, i32, i64, u8
 from litejit.kernels.base import KernelSpec
 from litejit.kernels.fixedpoint import (
-    divided_by_power,
     inverse_sqrt,
     leading_zeros,
     log_of_sum,
     multiplied,
 )
+from litejit.kernels.requantize import halves
 
+FACTS = 3  # that a block of rows keeps
 
 def _byte(unsigned: bool) -> Type:
     return u8 if unsigned else i8
@@ -32,43 +34,105 @@ def _largest(fn: Function, source: Pointer, n: Value) -> Value:
     return fn.reduce("max", best[0]).to(i64)
 
 
-class LogSoftmax8(KernelSpec):
+class _Blocks(KernelSpec):
+    """Rows, as many at a time as a vector has int64 lanes: what a row has once is a lane.
+
+    Thread `worker` owns the scratch from worker * stride bytes on: first FACTS vectors.
+    """
+
+    def blocks(
+        self, fn: Function, own: Pointer, measure: Callable[[Value], list[Value]],
+        change: Callable[[list[Value]], list[Value]], finish: Callable[[Value, list[Value]], None],
+    ) -> None:  # fmt: skip
+        """`measure` a row, `change` the facts of all rows, `finish` a row with its own (i64)."""
+        lanes = fn.isa.lanes(i64)
+        facts = [own + j * lanes for j in range(FACTS)]
+        with fn.loop(fn.end, start=fn.begin, step=lanes) as first:
+            count = fn.minimum(fn.end - first, lanes)
+            with fn.loop(count) as j:
+                measured = measure(first + j)
+                for place, fact in zip(facts, measured, strict=False):
+                    place[j] = fact
+            loaded = [place.load(lanes=lanes) for place in facts[: len(measured)]]
+            changed = change(loaded)
+            for place, fact in zip(facts, changed, strict=False):
+                place.store(0, fact)
+            with fn.loop(count) as j:
+                finish(first + j, [place[j] for place in facts[: len(changed)]])
+
+
+def scratch_bytes(isa: Isa, columns: int) -> int:
+    """Scratch of one thread, with room for `columns` int32."""
+    return FACTS * isa.vector_bytes + (4 * columns + 63) // 64 * 64
+
+
+class LogSoftmax8(_Blocks):
     """Fixed-point logarithms of the softmax of rows of n bytes, in sixteenths, at most 0.
 
-    Arguments: x, y, n, exps, differences (int32 tables of the differences 0 ... 255 from the
-    largest code: exp in Q12.19, the difference in Q5.26), least, then multiplier, left and right
-    shift of what turns a logarithm into codes, which only `bounded` rows have. An item is a row.
+    Arguments: x, y, n, scratch, stride, exps, differences (int32 tables of the differences 0 ...
+    255 from the largest code: exp in Q12.19, the difference in Q5.26), least, then multiplier,
+    left and right shift of what turns a logarithm into codes, which only `bounded` rows have.
+    The scratch has n int32 more. An item is a row.
     """
 
     unsigned: bool
     bounded: bool
 
     def emit(self, name: str, isa: Isa) -> str:
-        """Largest code, sum, logarithm; then code by code."""
+        """Largest code and sum, logarithm, then code by code."""
         byte = _byte(self.unsigned)
-        numbers = dict.fromkeys(("n", "least", "multiplier", "left", "right"), i64)
+        numbers = dict.fromkeys(("n", "stride", "least", "multiplier", "left", "right"), i64)
         fn = Function(
-            name, isa, x=Ptr(byte), y=Ptr(byte), exps=Ptr(i32), differences=Ptr(i32), **numbers
-        )
-        x, y, exps, differences, n, least, multiplier, left, right = fn.args
-        with fn.loop(fn.end, start=fn.begin) as row:
-            source, target = x + row * n, y + row * n
+            name, isa, x=Ptr(byte), y=Ptr(byte), exps=Ptr(i32), differences=Ptr(i32),
+            scratch=Ptr(i8), **numbers,
+        )  # fmt: skip
+        x, y, exps, differences, scratch, n, stride, least, *factors = fn.args
+        own = scratch + fn.worker * stride
+        lanes = isa.lanes(i64)
+
+        def measure(row: Value) -> list[Value]:
+            source = x + row * n
             top = _largest(fn, source, n)
             total = [fn.const(0, i64)]
             with fn.loop(n, carry=total) as at:
                 total[0] = total[0] + exps[top - source[at].to(i64)].to(i64)
-            log_sum = log_of_sum(fn.minimum(total[0], (1 << 31) - 1))
-            bound = least
+            return [fn.maximum(total[0], 1), top]
+
+        def change(facts: list[Value]) -> list[Value]:
+            log_sum = log_of_sum(fn.minimum(facts[0], (1 << 31) - 1))
+            bound = least.splat(lanes)
             if self.bounded:
-                found = multiplied(log_sum - (1 << 31), multiplier, left, right)
-                bound = fn.maximum(bound, found)
+                limits = [factor.splat(lanes) for factor in factors]
+                bound = fn.maximum(bound, multiplied(log_sum - (1 << 31), *limits))
+            return [log_sum, facts[1], bound]
+
+        def finish(row: Value, facts: list[Value]) -> None:
+            log_sum, top, bound = facts
+            values = (own + FACTS * isa.vector_bytes).cast(i32)
+            source = x + row * n
             with fn.loop(n) as at:
-                below = source[at].to(i64) - top
-                value = differences[fn.const(0, i64) - below].to(i64) - log_sum
-                value = fn.minimum(fn.maximum(divided_by_power(value, 22), -255), 0)
-                value = (below > bound).choose(value, -255)
-                target[at] = (value + (255 if self.unsigned else 127)).to(byte)
+                values[at] = differences[top - source[at].to(i64)]
+            self._round(fn, source, values, y + row * n, (n, log_sum, top + bound))
+
+        self.blocks(fn, own.cast(i64), measure, change, finish)
         return fn.ir()
+
+    def _round(
+        self, fn: Function, source: Pointer, values: Pointer, target: Pointer,
+        facts: tuple[Value, Value, Value],
+    ) -> None:  # fmt: skip
+        """target[j] = values[j] - log_sum in sixteenths; the least where source[j] <= bound."""
+        n, lanes = facts[0], fn.isa.lanes(i32)
+        log_sum = facts[1].to(i32).splat(lanes)
+        bound = fn.maximum(facts[2], -(1 << 31)).to(i32).splat(lanes)
+        least = log_sum - (1 << 31)  # so that the difference fits; it is far beyond the clamp
+        with fn.loop(n, step=lanes) as at:
+            value = fn.maximum(values.load(at, lanes=lanes), least) - log_sum
+            rounded = (value + (1 << 21) - (value < 0).to(i32)) >> 22
+            rounded = fn.minimum(fn.maximum(rounded, -255), 0)
+            kept = source.load(at, lanes=lanes).to(i32) > bound
+            code = kept.choose(rounded, -255) + (255 if self.unsigned else 127)
+            target.store(at, code.to(target.element), mask=fn.first(n - at, lanes))
 
 
 class Softmax16(KernelSpec):
@@ -128,11 +192,11 @@ def _interpolated(table: Pointer, code: Value) -> Value:
     return base + ((slope * (code & 127) + 64) >> 7)
 
 
-class L2Norm8(KernelSpec):
+class L2Norm8(_Blocks):
     """y = x / the root of the sum of squares of rows of n bytes, by an inverse square root.
 
-    Arguments: x, y, n, the zero point of x. y has scale 1/128 and zero point 0 (128 where
-    `unsigned`). An item is a row.
+    Arguments: x, y, scratch, stride, n, the zero point of x. y has scale 1/128 and zero point 0
+    (128 where `unsigned`). An item is a row.
     """
 
     unsigned: bool
@@ -140,29 +204,41 @@ class L2Norm8(KernelSpec):
     def emit(self, name: str, isa: Isa) -> str:
         """The sum, its inverse root, then the products."""
         byte = _byte(self.unsigned)
-        fn = Function(name, isa, x=Ptr(byte), y=Ptr(byte), n=i64, zero=i64)
-        x, y, n, zero = fn.args
-        lanes = isa.lanes(i64)
-        moved = zero.splat(lanes)
-        with fn.loop(fn.end, start=fn.begin) as row:
-            source, target = x + row * n, y + row * n
-            sums: list[Any] = [fn.const(0, i64 * lanes)]
+        fn = Function(
+            name, isa, x=Ptr(byte), y=Ptr(byte), scratch=Ptr(i8), stride=i64, n=i64, zero=i64
+        )
+        x, y, scratch, stride, n, zero = fn.args
+        lanes, wide = isa.lanes(i32), isa.lanes(i64)
+        moved = zero.to(i32).splat(lanes)
+
+        def measure(row: Value) -> list[Value]:
+            sums: list[Any] = [fn.const(0, i64 * wide)] * 2
             with fn.loop(n, step=lanes, carry=sums) as at:
-                code = source.load(at, lanes=lanes).to(i64) - moved
-                sums[0] = sums[0] + fn.first(n - at, lanes).choose(code * code, 0)
-            total = fn.minimum(fn.reduce("add", sums[0]), (1 << 31) - 1)
+                code = (x + row * n).load(at, lanes=lanes).to(i32) - moved
+                squares = fn.first(n - at, lanes).choose(code * code, 0)
+                sums[:] = [a + b.to(i64) for a, b in zip(sums, halves(squares), strict=True)]
+            return [fn.reduce("add", sums[0] + sums[1])]
+
+        def change(facts: list[Value]) -> list[Value]:
+            total = fn.minimum(facts[0], (1 << 31) - 1)
             m, shift = inverse_sqrt(fn.maximum(total, 2))
             tiny = total <= 1
-            m, shift = tiny.choose(fn.const((1 << 31) - 1, i64), m), tiny.choose(zero * 0, shift)
+            m = tiny.choose(fn.const((1 << 31) - 1, m.type), m)
+            shift = tiny.choose(total ^ total, shift)
             # int8 codes are shifted with the multiplier, uint8 codes before it
             shift = shift if self.unsigned else shift + 7
             left = fn.maximum(shift, 0) + (7 if self.unsigned else 0)
-            right = fn.const(0, i64) - fn.minimum(shift, 0)
-            factors = [v.splat(lanes) for v in (m, left, right)]
-            with fn.loop(n, step=lanes) as at:
-                code = source.load(at, lanes=lanes).to(i64) - moved
-                low, high, middle = (0, 255, 128) if self.unsigned else (-128, 127, 0)
+            return [m, left, -fn.minimum(shift, 0)]
+
+        def finish(row: Value, facts: list[Value]) -> None:
+            source, target = x + row * n, y + row * n
+            factors = [fact.splat(wide) for fact in facts]
+            low, high, middle = (0, 255, 128) if self.unsigned else (-128, 127, 0)
+            with fn.loop(n, step=wide) as at:
+                code = source.load(at, lanes=wide).to(i64) - zero.splat(wide)
                 value = multiplied(code, *factors) + middle
                 made = fn.minimum(fn.maximum(value, low), high).to(byte)
-                target.store(at, made, mask=fn.first(n - at, lanes))
+                target.store(at, made, mask=fn.first(n - at, wide))
+
+        self.blocks(fn, (scratch + fn.worker * stride).cast(i64), measure, change, finish)
         return fn.ir()

@@ -272,7 +272,7 @@ class LogSoftmax(Op):
         return np.asarray(value + np.iinfo(x.dtype).max).astype(x.dtype)
 
     def lower(self, node: Node, steps: Lowering) -> None:
-        from litejit.kernels.fixed_rows import LogSoftmax8
+        from litejit.kernels.fixed_rows import LogSoftmax8, scratch_bytes
 
         x, source = node.input(0), steps.inputs[0]
         if x.size == 0 or source is None:
@@ -294,10 +294,11 @@ class LogSoftmax(Op):
         ]
         bounded = differences.shift > 0
         divisor, shift = differences.to_codes() if bounded else (0, 0)
+        stride = scratch_bytes(steps.isa, n)
         steps.call(
             LogSoftmax8(x.dtype.name == "UINT8", bounded), source, steps.outputs[0],
-            *tables, n, differences.least - 1, divisor, max(shift, 0), max(-shift, 0),
-            items=rows, cost_ns=rows * 60 + x.size * 3,
+            *tables, steps.scratch(stride), n, stride, differences.least - 1,
+            *(divisor, max(shift, 0), max(-shift, 0)), items=rows, cost_ns=rows * 40 + x.size * 1.2,
         )  # fmt: skip
 
 
@@ -340,7 +341,7 @@ class L2Normalization(Op):
         return np.asarray(np.clip(scaled + zero, info.min, info.max).reshape(x.shape), x.dtype)
 
     def lower(self, node: Node, steps: Lowering) -> None:
-        from litejit.kernels.fixed_rows import L2Norm8
+        from litejit.kernels.fixed_rows import L2Norm8, scratch_bytes
 
         x, source = node.input(0), steps.inputs[0]
         if x.size == 0 or source is None:
@@ -353,8 +354,10 @@ class L2Normalization(Op):
             cost = rows * 20 + _vectors(node, steps) * 5
             steps.call(L2NormF32(), *operands, items=rows, cost_ns=cost)
             return
-        spec, cost = L2Norm8(x.dtype.name == "UINT8"), rows * 60 + x.size * 2
-        steps.call(spec, *operands, x.zero_point, items=rows, cost_ns=cost)
+        spec, cost = L2Norm8(x.dtype.name == "UINT8"), rows * 30 + x.size * 0.7
+        stride = scratch_bytes(steps.isa, 0)
+        operands = (source, steps.outputs[0], steps.scratch(stride), stride, n, x.zero_point)
+        steps.call(spec, *operands, items=rows, cost_ns=cost)
 
     @staticmethod
     def _scaled(dtype: np.dtype[Any], rows: Array, multiplier: Array, shift: Array) -> Array:
