@@ -246,3 +246,16 @@ def test_an_empty_range_up_to_a_value_known_only_in_the_run_is_refused() -> None
     assert read(model, np.int32(3)).tolist() == [0, 1, 2]
     with pytest.raises(ValueError, match="Invalid tensor size"):
         read(model, np.int32(0))
+
+
+def test_a_matrix_product_may_be_followed_by_a_shape_known_only_in_the_run() -> None:
+    model = ModelBuilder()
+    x = model.main.add_input("x", (2, 3), F32)
+    shape = model.main.add_input("shape", (1,), I32)
+    weights = model.main.add_constant("weights", np.eye(3, dtype=np.float32))
+    product = model.main.add_tensor("product", (2, 3), F32)
+    model.main.add_operator("FULLY_CONNECTED", [x, weights, -1], [product])
+    y = model.main.add_output("y", (6,), F32)
+    model.main.add_operator("RESHAPE", [product, shape], [y])
+    value = np.arange(6, dtype=np.float32)
+    assert read(model, value.reshape(2, 3), np.int32([-1])).tolist() == value.tolist()
