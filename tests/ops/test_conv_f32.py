@@ -12,17 +12,18 @@ from litejit.model.options import (
     AddOptions,
     BatchMatMulOptions,
     Conv2DOptions,
+    Conv3DOptions,
     DepthwiseConv2DOptions,
     FullyConnectedOptions,
     Padding,
     TransposeConvOptions,
 )
-from litejit.ops import activation, arithmetic, conv, conv_f32, matmul
+from litejit.ops import activation, arithmetic, conv, conv3d, conv_f32, matmul
 from litejit.ops.base import Node, registered
 from litejit.record import replace
 from litejit.types import F16, F32, I32, TensorType
 
-assert activation and arithmetic and conv and matmul
+assert activation and arithmetic and conv and conv3d and matmul
 BY_ISA = pytest.mark.parametrize("isa", host_isas(), ids=lambda isa: isa.name)
 RNG = np.random.default_rng(11)
 KNOWN, LATE = (1, 2), (2,)  # which operands are constants: weights may be found by the run
@@ -208,3 +209,33 @@ def test_followers_of_another_shape_are_left_alone():
     add = Node(registered("ADD")[0], "ADD", 1, 1, AddOptions(), (node.output(0), row),
                (replace(node.output(0), index=60),))  # fmt: skip
     assert not conv_f32.fusible_after(node, add, 0)
+
+
+VOLUMES = [  # sizes, filter, strides, dilations, channels, units, padding
+    ((4, 5, 6), (2, 3, 3), (1, 2, 1), (1, 1, 1), 2, 4, Padding.SAME),
+    ((5, 6, 8), (2, 2, 3), (2, 1, 2), (1, 1, 1), 3, 2, Padding.VALID),
+    ((3, 7, 5), (1, 2, 2), (1, 1, 1), (1, 1, 1), 3, 33, Padding.SAME),
+    ((9, 4, 4), (3, 1, 1), (1, 1, 1), (2, 1, 1), 5, 7, Padding.SAME),
+    ((7, 6, 6), (1, 2, 2), (3, 2, 2), (1, 1, 1), 3, 2, Padding.SAME),
+    ((1, 2, 3), (4, 3, 3), (2, 2, 2), (1, 1, 1), 1, 1, Padding.SAME),
+]
+
+
+@BY_ISA
+@pytest.mark.parametrize("sizes, filter, strides, dilations, channels, units, padding", VOLUMES)
+def test_volumes_agree_with_the_reference(
+    isa, sizes, filter, strides, dilations, channels, units, padding
+):
+    words = ("d", "h", "w")
+    numbers = {f"stride_{w}": s for w, s in zip(words, strides, strict=True)}
+    numbers |= {f"dilation_{w}_factor": d for w, d in zip(words, dilations, strict=True)}
+    options = Conv3DOptions(padding=padding, activation=Activation.RELU, **numbers)
+    x, weights = floats(2, *sizes, channels), floats(*filter, channels, units)
+    for bias in (floats(units), None):
+        for constants in (KNOWN, LATE):
+            node = make("CONV_3D", options, [x, weights, bias], constants)
+            check(node, [x, weights, bias], isa)
+    y = floats(*node.output(0).dims)
+    arrays = [np.array(x.shape, np.int32), weights, y, floats(channels)]
+    for constants in ((0, 1, 3), (0, 3)):
+        check(make("CONV_3D_TRANSPOSE", options, arrays, constants), arrays, isa)

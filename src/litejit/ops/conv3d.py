@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from litejit.model.options import Conv3DOptions
-from litejit.ops.base import Node, Op, Types, builtin
+from litejit.ops.base import Lowering, Node, Op, Types, builtin
 from litejit.ops.fixedpoint import activation_range, require_activation
 from litejit.ops.window import Span, span
 from litejit.types import F32, I32, Array, TensorType
@@ -100,6 +100,12 @@ class Conv3D(Op):
                 acc += image[_tap(spans, at)] @ weights[at]
             return _activate(node, acc, bias)
 
+    def lower(self, node: Node, steps: Lowering) -> None:
+        """As a convolution of planes."""
+        from litejit.ops.conv3d_lowering import lower_conv3d
+
+        lower_conv3d(node, steps, _spans(node, node.input(0).dims[1:4], node.input(1).dims[:3]))
+
 
 @builtin("CONV_3D_TRANSPOSE")
 class Conv3DTranspose(Op):
@@ -139,6 +145,14 @@ class Conv3DTranspose(Op):
             for at in product(*(range(n) for n in weights.shape[:3])):
                 image[_tap(spans, at)] += x @ weights[at].T
             return _activate(node, image[_inner(spans)], bias)
+
+    def lower(self, node: Node, steps: Lowering) -> None:
+        """As a transposed convolution of planes."""
+        from litejit.ops.conv3d_lowering import lower_conv3d_transpose
+
+        if node.input(0).value is not None:
+            spans = self._window(node, node.output(0).dims, node.require)
+            lower_conv3d_transpose(node, steps, spans)
 
     @staticmethod
     def _window(node: Node, shape: tuple[int, ...], refuse: Any) -> tuple[Span, ...]:

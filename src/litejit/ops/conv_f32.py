@@ -55,13 +55,13 @@ def lower_conv(node: Node, steps: Lowering) -> None:
         m = window.batch * window.out_h * window.out_w
         dense(steps, out, x, weights, m, depth, filters.at)
     elif depth != window.channels or not known:
-        _direct(steps, out, window, filters, x)
+        direct(steps, out, window, filters, x)
     elif _pays_winograd(window, units) and not steps.isa.in_order:
         _winograd(steps, out, window, weights, x)
     elif _pays_winograd_row(window, units):
         _winograd_row(steps, out, window, weights, x)
     else:
-        _direct(steps, out, window, filters, x)
+        direct(steps, out, window, filters, x)
 
 
 def _found_by_the_run(steps: Lowering, weights: TensorType) -> Operand | None:
@@ -185,8 +185,9 @@ def _winograd(
     )  # fmt: skip
 
 
-def _direct(steps: Lowering, out: Sums, window: Window2D, filters: Filters, x: Operand) -> None:
+def direct(steps: Lowering, out: Sums, window: Window2D, filters: Filters, x: Operand) -> None:
     depth = filters.tensor.dims[3]
+    """The direct kernel, group by group."""
     groups = window.channels // depth
     units = out.units // groups
     taps = range(window.filter_h), range(window.filter_w)
@@ -363,6 +364,13 @@ def lower_transpose_conv(node: Node, steps: Lowering) -> None:
     if apart and (window.in_h, window.in_w) == (window.out_h * high, window.out_w * wide):
         _transpose_apart(steps, out, window, weights, x)
         return
+    transposed(steps, out, window, filters, x, depth)
+
+
+def transposed(
+    steps: Lowering, out: Sums, window: Window2D, filters: Filters, x: Operand, depth: int
+) -> None:  # fmt: skip
+    """Phase by phase; `window` goes from the result to the data, which has `depth` channels."""
     for phase_h in range(min(window.stride_h, window.in_h)):
         for phase_w in range(min(window.stride_w, window.in_w)):
             _transpose_phase(steps, out, window, filters, x, (phase_h, phase_w), depth)
