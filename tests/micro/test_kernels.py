@@ -23,7 +23,8 @@ SPECS: list[KernelSpec] = [
     signal.WindowSpec(), signal.AutoScaleSpec(), signal.EnergySpec(), signal.FilterBankSpec(),
     signal.SquareRootSpec(), signal.SubtractionSpec(True), signal.GainSpec(), signal.LogSpec(),
     signal.ClassifySpec(), signal.FramesSpec(), signal.OverlapAddSpec(False),
-    signal.OverlapAddSpec(True), lookup16.Lookup16Spec(), rnn_micro.LSTMMicro(2, True, -11, "u64", "u64"),
+    signal.OverlapAddSpec(True), lookup16.Lookup16Spec(),
+    rnn_micro.LSTMMicro(2, True, -11, "u64", "u64"),
     *(fourier.FourierSpec(dtype, (4, 2), inverse)
       for dtype in ("INT16", "INT32", "FLOAT32") for inverse in (False, True)),
 ]  # fmt: skip

@@ -13,6 +13,7 @@ from litejit.codegen.isa import ISAS
 from litejit.interpreter import Interpreter
 from litejit.kernels.rnn_f32 import RecurrentF32
 from litejit.kernels.rnn_int8 import LSTMInt8
+from litejit.kernels.rnn_integer import LSTMInteger
 from litejit.kernels.rnn_svdf import SVDFF32, SVDFInt8
 from litejit.model.options import Activation
 from litejit.types import I8
@@ -46,6 +47,19 @@ CASES = {
         cifg=True, n_cell=5, cell_bits=-9, gain=6.0, time_major=True, cell_clip=0.7
     ),
     "lstm int8 tiny multipliers": lambda: recurrent.integer_lstm(gain=1e-3, n_cell=16),
+    "lstm int8 peephole": lambda: recurrent.integer_lstm(n_cell=35, peephole=True),
+    "lstm int8 norm, projection": lambda: recurrent.integer_lstm(
+        n_cell=18, n_out=7, norm=True, projection="bias", proj_clip=0.4, time_major=True
+    ),
+    "lstm int8 norm, peephole, cifg": lambda: recurrent.integer_lstm(
+        ONE, n_cell=6, norm=True, peephole=True, cifg=True, cell_clip=0.5, cell_bits=-12
+    ),
+    "lstm int8 peephole of fewer outputs": lambda: recurrent.integer_lstm(
+        n_cell=9, n_out=4, projection="plain", peephole=True
+    ),
+    "lstm 8x8_8": lambda: recurrent.integer_lstm(
+        n_cell=34, n_out=5, narrow=True, norm=True, cifg=True, projection="bias"
+    ),
     "rnn": lambda: recurrent.rnn("UNIDIRECTIONAL_SEQUENCE_RNN", units=33),
     "rnn sign": lambda: recurrent.rnn("RNN", activation=Activation.SIGN_BIT),
     "rnn both ways": lambda: recurrent.rnn(
@@ -103,6 +117,8 @@ OTHERS = [isa for isa in ISAS if isa not in HOST_ISAS]
 SPECS = [
     LSTMInt8(2, True, -11, "u64", "u64"),
     LSTMInt8(1, False, -15, "wide", "wide"),
+    LSTMInteger(2, False, -15, False, True, True, True),
+    LSTMInteger(1, True, -11, True, True, True),
     RecurrentF32(2, 3, "relu", True, True, 2, "asymmetric"),
     RecurrentF32(1, 1, "tanh"),
     RecurrentF32(2, 4, "tanh", False, True, 1, "symmetric", True, True),

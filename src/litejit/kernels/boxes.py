@@ -161,7 +161,8 @@ class SuppressSpec(KernelSpec):
             first = begins[box].to(i64)
 
             def goes_on(after: list[Value] = after, first: Value = first) -> Value:
-                return (after[0] >= first) & after[2] & (after[1] > least)
+                more: Value = (after[0] >= first) & after[2] & (after[1] > least)
+                return more
 
             with fn.loop_while(goes_on, after):
                 value = _overlap(corners, box, places[after[0]].to(i64))
@@ -345,10 +346,12 @@ class DetectionSpec(KernelSpec):
         size = [fn.const(0, i64)]
         with fn.loop(n["classes"], carry=size) as c:
             column = scores + c
-            found = self._kept(
-                n, corners, items, kept, n["most_of_class"],
-                lambda box, column=column: column[box * n["width"]],
-            )  # fmt: skip
+
+            def score_of(box: Value, column: Quantized = column) -> Value:
+                return column[box * n["width"]]
+
+            most = n["most_of_class"]
+            found = self._kept(n, corners, items, kept, most, score_of)
             with fn.loop(found, carry=size) as k:
                 box = kept[k].to(i64)
                 number = fn.const(_LOW32, i64) - (c * count + box)

@@ -7,7 +7,7 @@ signal/src/{circular_buffer,overlap_add}.cc.
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from litejit.micro import signal_lowering
 from litejit.micro.signal_op import Settings, StatefulOp
 from litejit.ops.base import Arrays, Lowering, Node
 from litejit.record import Record
-from litejit.types import BOOL, F32, I16, Array
+from litejit.types import BOOL, F32, I16, Array, DType
 
 HEADER = 64  # bytes before the samples that are kept; the first 8 count those of a row
 
@@ -49,7 +49,7 @@ class _Stream(StatefulOp):
     """
 
     inputs = (I16,)
-    results_of = (I16, BOOL)
+    results_of: ClassVar[tuple[DType, ...]] = (I16, BOOL)
     results = (2, 2)
     vectors = False
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from litejit.model.options.control import RandomOptions
 from litejit.model.options.stablehlo import RngAlgorithm, StablehloRngBitGeneratorOptions
-from litejit.ops.base import Arrays, Node, Op, Types, builtin
+from litejit.ops.base import Arrays, Lowering, Node, Op, Operand, Types, builtin
 from litejit.ops.counters import (
     counting,
     normals,
@@ -24,6 +24,7 @@ from litejit.ops.resource import session_of
 from litejit.types import F32, I32, I64, U32, U64, Array, DType, TensorType
 
 MOST = 1 << 31  # elements that an operator may make
+_LOW64 = (1 << 64) - 1
 
 
 def sized(node: Node, refuse: Any, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -55,17 +56,36 @@ class Generating(Op):
         if seeds == (0, 0):
             fresh = os.urandom(16)
             seeds = int.from_bytes(fresh[:8], "little"), int.from_bytes(fresh[8:], "little")
-        session_of(node).generators[id(node.options)] = (*seeds, 0)
+        key, (low, high) = words(seeds[0], 2), (0, seeds[1] & _LOW64)
+        fresh_state = np.array([key[0] | key[1] << 32, low, high, 0], np.uint64)
+        session = session_of(node)
+        if id(node.options) not in session.generators:
+            session.generators[id(node.options)] = session.kept(fresh_state)
+        self.generator(node)[...] = fresh_state
+
+    def generator(self, node: Node) -> Array:
+        """Key, lower and upper half of the counter, and 0: uint64, which kernels may share."""
+        found: Array = session_of(node).generators[id(node.options)]
+        return found
 
     def draw(self, node: Node, blocks: int, *, skip: int | None = None) -> Array:
         """The next blocks, uint32 [blocks, 4]; `skip` of them count as drawn (default: all)."""
-        generators = session_of(node).generators
-        seed, seed2, position = generators[id(node.options)]
-        used = blocks if skip is None else skip
-        start = words(((seed2 & (1 << 64) - 1) << 64) + position, 4)
-        generators[id(node.options)] = seed, seed2, position + used
-        key = words(seed, 2)
-        return philox((key[0], key[1]), counting(start, blocks, carry=4))
+        state = self.generator(node)
+        key, position = words(int(state[0]), 2), int(state[2]) << 64 | int(state[1])
+        after = position + (blocks if skip is None else skip)
+        state[1:3] = after & _LOW64, after >> 64 & _LOW64
+        return philox((key[0], key[1]), counting(words(position, 4), blocks, carry=4))
+
+    def lower_draw(
+        self, node: Node, steps: Lowering, kind: str, y: Operand, count: int, *, skip: int
+    ) -> None:
+        """Kernels that write `count` numbers, and count `skip` blocks as drawn."""
+        from litejit.kernels.philox import AdvanceSpec, RandomSpec
+
+        generator, blocks = steps.persistent(self.generator(node)), -(-count // 4)
+        cost = 20 + count * (6.0 if kind == "normal" else 1.5)
+        steps.call(RandomSpec(kind), y, generator, count, items=blocks, cost_ns=cost, grain=64)
+        steps.call(AdvanceSpec(), generator, skip, items=1, cost_ns=2.0)
 
 
 def _wanted(node: Node) -> TensorType:
@@ -78,6 +98,8 @@ def _wanted(node: Node) -> TensorType:
 class _Filling(Generating):
     """y of the shape that input 0 holds, float32."""
 
+    kind: str
+
     def infer(self, node: Node) -> Types:
         wanted = _wanted(node)
         self.start(node)
@@ -85,6 +107,10 @@ class _Filling(Generating):
             return [made(node, None, F32)]
         shape = sized(node, node.require, shape_from(node.require, wanted.value))
         return [made(node, shape, F32)]
+
+    def lower(self, node: Node, steps: Lowering) -> None:
+        count = node.output(0).size
+        self.lower_draw(node, steps, self.kind, steps.outputs[0], count, skip=-(-count // 4))
 
     def filled(self, node: Node, wanted: Array, per_block: Any) -> Array:
         shape = sized(node, node.check, shape_from(node.check, wanted))
@@ -100,6 +126,8 @@ class RandomUniform(_Filling):
     The same numbers as LiteRT's for the same seeds. Source: LiteRT tflite/kernels/random_ops.cc.
     """
 
+    kind = "uniform"
+
     def reference(self, node: Node, *inputs: Any) -> Arrays:
         return self.filled(node, inputs[0], lambda bits: unit_floats(bits).reshape(-1))
 
@@ -110,6 +138,8 @@ class RandomStandardNormal(_Filling):
 
     Source: LiteRT tflite/kernels/random_ops.cc.
     """
+
+    kind = "normal"
 
     def reference(self, node: Node, *inputs: Any) -> Arrays:
         return self.filled(
@@ -149,7 +179,7 @@ class Multinomial(Generating):
         node.check(samples >= 0, f"number of samples is {samples}")
         sized(node, node.check, (batch, samples))
         blocks = -(-batch * samples // 2)
-        bits = self.draw(node, blocks, skip=batch * (-(-samples // 4) * 4) * 2 * 256)
+        bits = self.draw(node, blocks, skip=_skipped(batch, samples))
         pairs = bits.reshape(-1, 2)[: batch * samples]
         places = unit_doubles(pairs[:, 0], pairs[:, 1]).reshape(batch, samples)
         result = np.empty((batch, samples), node.output(0).dtype.numpy)
@@ -160,6 +190,30 @@ class Multinomial(Generating):
             total = np.add.accumulate(odds)
             out[:] = np.searchsorted(total, place * total[-1], side="right")
         return result
+
+
+    def lower(self, node: Node, steps: Lowering) -> None:
+        """Random words, then a kernel that draws; of float32 logits."""
+        from litejit.kernels.philox import MultinomialSpec
+
+        logits, y = node.input(0), node.output(0)
+        (batch, classes), samples, x = logits.dims, y.dims[1], steps.inputs[0]
+        if logits.dtype != F32 or x is None:
+            return
+        bits, stride = steps.temporary(8 * y.size + 64), -(-classes // 8) * 64
+        self.lower_draw(
+            node, steps, "bits", bits, 2 * y.size, skip=_skipped(batch, samples)
+        )
+        steps.call(
+            MultinomialSpec(y.dtype == I64), x, bits, steps.outputs[0], steps.scratch(stride),
+            stride, classes, samples, items=batch,
+            cost_ns=20 + batch * classes * (20.0 + samples),
+        )  # fmt: skip
+
+
+def _skipped(batch: int, samples: int) -> int:
+    """Blocks that LiteRT keeps for so many draws."""
+    return batch * (-(-samples // 4) * 4) * 2 * 256
 
 
 _BLOCKS = {RngAlgorithm.THREEFRY: (threefry, 2), RngAlgorithm.PHILOX: (philox, 4)}

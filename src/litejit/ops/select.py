@@ -204,9 +204,10 @@ class _NonMaxSuppression(Op):
         number, most = node.input(0).dims[0], node.output(0).size
         if boxes is None or scores is None or overlap is None or least is None:
             return
+        sigma = next((operand for operand in rest if operand is not None), least)
         scratch = steps.temporary(number * 28 + 64)
         steps.call(
-            SuppressSpec(self.is_soft), boxes, scores, overlap, least, *(rest or [least]), places,
+            SuppressSpec(self.is_soft), boxes, scores, overlap, least, sigma, places,
             values[0] if values else places, count, scratch, steps.status, number, most, items=1,
             cost_ns=50 + number * 60.0,
         )  # fmt: skip

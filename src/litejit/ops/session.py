@@ -46,7 +46,7 @@ class Session:
         self._restless: set[int] = set()  # variables whose values changed their shape or type
         self._pending: dict[int, Array] = {}
         # where random generators stand, by the id of their options, which live as long as this
-        self.generators: dict[int, tuple[int, int, int]] = {}
+        self.generators: dict[int, Array] = {}
         self._handles: dict[tuple[Any, ...], int] = {}
 
     def handle(self, *name: Any) -> int:
@@ -107,11 +107,11 @@ class Session:
         """The state as it is now, for `restore`."""
         tables = {handle: dict(table) for handle, table in self.tables.items()}
         bytes_ = [{k: array.copy() for k, array in held.items()} for held in self._arrays()]
-        return bytes_, tables, dict(self.generators)
+        return bytes_, tables
 
     def restore(self, snapshot: Any) -> None:
         """Take back what a failed run changed."""
-        bytes_, self.tables, self.generators = snapshot
+        bytes_, self.tables = snapshot
         for held, before in zip(self._arrays(), bytes_, strict=True):
             for k in [k for k, array in held.items() if not _fits(array, before.get(k))]:
                 del held[k]
@@ -119,8 +119,8 @@ class Session:
             for k, array in before.items():
                 held.setdefault(k, self.kept(array))[...] = array
 
-    def _arrays(self) -> tuple[dict[int, Array], dict[int, Array]]:
-        return self._variables, self._pending
+    def _arrays(self) -> tuple[dict[int, Array], ...]:
+        return self._variables, self._pending, self.generators
 
 
 def _fits(held: Array, value: Array | None) -> bool:
