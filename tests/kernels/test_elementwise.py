@@ -172,9 +172,8 @@ def test_quantization_rounds_halves_away_and_saturates(target: DType, isa: Isa) 
     x = np.concatenate([(k + 0.5) * 0.25, k * 0.25, [np.inf, -np.inf, np.nan, 1e30, 0.12499999]])
     x = x.astype(np.float32)
     low, high = info.min - zero, info.max - zero
-    spec = kernels.QuantizeSpec(0, (1,), target, "away", True)
-    numbers = (0.25, 4.0, float(low), float(high), float(low), zero)
-    y = flat(spec, isa, [x], np.zeros(len(x), target.numpy), *numbers)
+    spec = kernels.QuantizeSpec(0, (1,), target, "away", False, True)
+    y = flat(spec, isa, [x], np.zeros(len(x), target.numpy), 0.25, 4.0, zero)
     above = -1e9 if target is I16 else 1e9  # int32 cannot hold it
     x = np.where(x > 2**29, np.float32(np.inf), x)
     exact = np.nan_to_num(x.astype(np.float64) / 0.25, nan=-1e9, posinf=above, neginf=-1e9)
@@ -279,7 +278,7 @@ def test_kernels_compile_for_other_machines(isa: Isa) -> None:
 
     specs = [
         kernels.ElementwiseSpec(2, (1, 0), "add", (F32, F32), F32, 2),
-        kernels.QuantizeSpec(0, (1,), I8, "away", True),
+        kernels.QuantizeSpec(0, (1,), I8, "away", True, True),
         kernels.CastSpec(0, (1,), F32, I16),
         kernels.LookupSpec(),
         Sum8Spec(1, (1, 1), (I8, I8), I8, (HALF, "u64", "u64"), True, 20, 1, False),

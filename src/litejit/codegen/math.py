@@ -53,7 +53,10 @@ _ATAN = (  # (atan(u) / u - 1) / u**2 in u**2, for |u| <= sqrt(2) - 1, for float
 )
 _SIN = (-0.16666666641426492, 0.008333329362278813, -0.00019839327136331815, 2.7182372755005222e-06)
 _COS = (0.04166666662247785, -0.0013888883722691732, 2.4799511781945552e-05, -2.720954923123102e-07)
-_HALF_PI = (1.5707963267341256, 6.077100506303966e-11, 2.0222662487959506e-21)  # 33 bits each
+_HALF_PI = {  # pi/2 as a sum; for float64 its products with small whole numbers are exact
+    64: (1.5707963267341256, 6.077100506303966e-11, 2.0222662487959506e-21),
+    32: (1.5707963705062866, -4.371138828673793e-08, -1.7151245100058819e-15),
+}
 _TWO_OVER_PI = 0xA2F9836E4E441529FC2757D1F534DDC0DB6295993C439041  # its first 192 bits
 _EXACT_QUOTIENT = 2.0**28
 _REDUCED_EXACTLY = 1048576.0  # above it a multiple of pi/2 needs more bits than _HALF_PI has
@@ -396,26 +399,28 @@ def _exp2(x: Value) -> Value:
 
 
 def _trigonometric(x: Value, phase: int) -> Value:
-    """sin(x + phase * pi/2)."""
+    """sin(x + phase * pi/2), in float32 where products are not rounded before they are added."""
     fn, lanes = x.fn, x.type.lanes
-    wide = x.to(f64)
-    shifted = fn.fma(wide, fn.const(2 / math.pi, wide.type), fn.const(_ROUND64, wide.type))
-    n, r = shifted - _ROUND64, wide
-    for part in _HALF_PI:
-        r = r - n * part
-    state = [shifted.bitcast(i64 * lanes), r]
+    kind, bits = (f32, i32) if fn.isa.has_fma else (f64, i64)
+    r = x.to(kind)
+    shift = _ROUND32 if kind == f32 else _ROUND64
+    shifted = fn.fma(r, fn.const(2 / math.pi, r.type), fn.const(shift, r.type))
+    n = shifted - shift
+    for part in _HALF_PI[kind.bits]:
+        r = fn.fma(n, fn.const(-part, r.type), r) if kind == f32 else r - n * part
+    state = [shifted.bitcast(bits * lanes), r]
     size = fn.absolute(x)
     big = size > _REDUCED_EXACTLY
     with fn.when(any_of(big), carry=state):
         quadrant, rest = _reduce_big(x)
-        state[0], state[1] = big.choose(quadrant, state[0]), big.choose(rest, state[1])
+        state[0] = big.choose(quadrant.to(bits), state[0])
+        state[1] = big.choose(rest.to(kind), state[1])
     quadrant, r = state[0] + phase, state[1]
     square = r * r
     sine = fn.fma(r * square, polynomial(square, _SIN), r)
-    ones = fn.const(1.0, wide.type)
-    cosine = fn.fma(square * square, polynomial(square, _COS), ones - square * 0.5)
+    cosine = fn.fma(square * square, polynomial(square, _COS), _one(r) - square * 0.5)
     y = (quadrant & 1).equals(0).choose(sine, cosine)
-    y = (y.bitcast(i64 * lanes) ^ ((quadrant & 2) << 62)).bitcast(wide.type).to(f32)
+    y = (y.bitcast(bits * lanes) ^ ((quadrant & 2) << (bits.bits - 2))).bitcast(r.type).to(f32)
     return (size < math.inf).choose(y, fn.const(math.nan, x.type))
 
 

@@ -10,6 +10,7 @@ from litejit.codegen import math
 from litejit.codegen.isa import Isa
 from litejit.codegen.lang import (
     Function,
+    Operand,
     Ptr,
     Type,
     Value,
@@ -28,9 +29,22 @@ from litejit.types import I16, DType
 
 _BELOW_HALF = 0.49999997  # trunc(r + this, with r's sign) rounds halves away from zero, no others
 _TOP32 = 2.0**31
+_FAR = 2.0**18  # beyond all codes less a zero point
 _INFINITY = float("inf")
 
 Body = Callable[..., Value]
+
+
+def _at_most(x: Value, bound: Operand) -> Value:
+    """The bound where x is above it, or NaN: one instruction."""
+    high = x.fn.const(bound, x.type)
+    return (x < high).choose(x, high)
+
+
+def _at_least(x: Value, bound: Operand) -> Value:
+    """The bound where x is below it, or NaN: one instruction."""
+    low = x.fn.const(bound, x.type)
+    return (x > low).choose(x, low)
 
 
 def _hard_swish(x: Value) -> Value:
@@ -296,12 +310,12 @@ class CastSpec(WalkSpec):
         low, largest = 0, (1 << bits) - 1
         if target.kind == "i":
             low, largest = -(1 << (bits - 1)), (1 << (bits - 1)) - 1
-        if bits < 32:
-            whole = fn.minimum(fn.maximum(x.saturate_to(i32), low), largest).to(target)
-        else:
-            whole = x.saturate_to(target)
         if self.nan_is_zero:
-            return whole
+            x = x.differs(x).choose(fn.const(0.0, x.type), x)
+        if bits < 32:  # NaN is not below the largest
+            x = _at_least(_at_most(x, largest), low)
+            return x.to(i32).to(target)
+        whole = x.saturate_to(target)
         return x.differs(x).choose(fn.const(largest, whole.type), whole)
 
 
@@ -309,13 +323,14 @@ class QuantizeSpec(WalkSpec):
     """y = clamp(round(x / scale) + zero_point) of float32.
 
     `rounding` is "away" (halves away from zero) or "even" (halves to even, of x * (1 / scale)).
-    Arguments: scale, 1 / scale, then three codes less the zero point, as float32: the smallest,
-    the largest, that of NaN (and, for int16, of what int32 cannot hold); then the zero point.
-    Scale and inverse are `ordinary` if far from the ends of float32.
+    NaN becomes the largest code where `nan_is_high`, else the smallest; to int16 so does what
+    int32 cannot hold. Arguments: scale, 1 / scale, zero point. Scale and inverse are `ordinary`
+    if far from the ends of float32.
     """
 
     target: DType
     rounding: str
+    nan_is_high: bool
     ordinary: bool
 
     def operands(self) -> tuple[Type, ...]:
@@ -327,17 +342,17 @@ class QuantizeSpec(WalkSpec):
         return type_of(self.target)
 
     def extras(self) -> dict[str, Type | Ptr]:
-        """Scale and its inverse, bounds, zero point."""
-        return {**dict.fromkeys(("scale", "inverse", "low", "high", "nan"), f32), "zero": i64}
+        """Scale, its inverse, zero point."""
+        return {"scale": f32, "inverse": f32, "zero": i64}
 
     def prepare(self, fn: Function, isa: Isa, extras: list[Any]) -> list[Any]:
         """In every lane."""
-        *floats, zero = extras
-        return [value.splat(self.lanes(isa)) for value in (*floats, zero.to(i32))]
+        scale, inverse, zero = (value.splat(self.lanes(isa)) for value in extras)
+        return [scale, inverse, zero.to(i32)]
 
     def body(self, fn: Function, isa: Isa, values: list[Value], made: list[Any]) -> Value:
-        """The bounds are whole numbers: clamping first changes nothing and keeps integers small."""
-        scale, inverse, low, high, nan, zero = made
+        """What is far outside is cut before integers are made."""
+        scale, inverse, zero = made
         (x,) = values
         if self.rounding == "even":
             real = x * inverse
@@ -345,25 +360,35 @@ class QuantizeSpec(WalkSpec):
             real = self._quotient(fn, x, scale, inverse)
         else:
             real = x / scale
-        held = real < _TOP32 if self.target == I16 else real.equals(real)
-        real = held.choose(math.clamp(real, low, high), nan)
+        if self.target == I16:
+            end = fn.const(_FAR if self.nan_is_high else -_FAR, real.type)
+            real = (real < _TOP32).choose(real, end)
+        real = self._near(real, _FAR)
         if self.rounding == "even":
             whole = math.nearest(real)
         else:
             whole = real + fn.copysign(fn.const(_BELOW_HALF, real.type), real)
-        codes: Value = whole.to(i32) + zero
+        bits, unsigned = self.target.bits, self.result().kind == "u"
+        low = 0 if unsigned else -(1 << (bits - 1))
+        codes = fn.minimum(fn.maximum(whole.to(i32) + zero, low), low + (1 << bits) - 1)
         return codes.to(self.result())
 
-    @staticmethod
-    def _quotient(fn: Function, x: Value, scale: Value, inverse: Value) -> Value:
-        """x / scale as a division rounds it, where it is between 2**-60 and 2**60, in a fifth of
+    def _near(self, x: Value, bound: Operand) -> Value:
+        """Within +-bound; NaN at one end."""
+        other = x.fn.const(0.0, x.type) - bound
+        if self.nan_is_high:
+            return _at_least(_at_most(x, bound), other)
+        return _at_most(_at_least(x, other), bound)
+
+    def _quotient(self, fn: Function, x: Value, scale: Value, inverse: Value) -> Value:
+        """x / scale as a division rounds it where it is between 2**-60 and 2**40, in a fifth of
         the time: the rounded inverse's product, corrected by what it leaves (Markstein).
 
-        Smaller quotients are 0 here and there; larger and infinite x keep their sign and size.
+        Smaller quotients are 0 here and there, larger ones are cut.
         """
+        x = self._near(x, scale * 2.0**40)
         near = x * inverse
-        exact = fn.fma(fn.fma(-near, scale, x), inverse, near)
-        return (fn.absolute(near) < 2.0**60).choose(exact, near)
+        return fn.fma(fn.fma(-near, scale, x), inverse, near)
 
 
 class DequantizeSpec(WalkSpec):

@@ -211,16 +211,12 @@ def quantize(node: Node, steps: Lowering, *, to_even: bool = False) -> None:
         return
     if y.quantization is None or y.quantization.per_channel:
         return
-    zero = y.zero_point
-    low, high = (edge - zero for edge in fixedpoint.type_range(y.dtype))
-    numbers = (low, high, high if zero < 0 or to_even else low)
     with np.errstate(all="ignore"):
         inverse = float(np.float32(1) / np.float32(y.scale))
-    rounding, ordinary = "even" if to_even else "away", 2.0**-60 < y.scale < 2.0**60
+    kind = ("even" if to_even else "away", y.zero_point < 0 or to_even, 2.0**-60 < y.scale < 2.0**60)
     _call(
-        node, steps,
-        lambda rank, moves: kernels.QuantizeSpec(rank, moves, y.dtype, rounding, ordinary),
-        (y.scale, inverse, *(float(number) for number in numbers), zero),
+        node, steps, lambda rank, moves: kernels.QuantizeSpec(rank, moves, y.dtype, *kind),
+        (y.scale, inverse, y.zero_point),
     )  # fmt: skip
 
 
