@@ -263,6 +263,25 @@ def test_shape_that_depends_on_data_is_set_in_invoke() -> None:
     assert run(interpreter, [1, -2, 3, 4]).tolist() == [-1, -3, -4]
 
 
+def test_operator_runs_once_in_a_run_that_finds_shapes() -> None:
+    class Counted(litejit.CustomOp):
+        calls = 0
+
+        def invoke(self, context: litejit.Context, node: litejit.CustomNode) -> None:
+            type(self).calls += 1
+            node.output().data[...] = node.input(0).data  # type: ignore[index]
+
+    builder = ModelBuilder()
+    x, times = builder.main.add_input("x", (2,), F32), builder.main.add_input("times", (1,), I32)
+    seen = builder.main.add_tensor("seen", (2,), F32)
+    builder.main.add_operator("Counted", [x], [seen], custom=True)
+    builder.main.add_operator("TILE", [seen, times], [builder.main.add_output("y", (2,), F32)])
+    interpreter = opened(builder.to_bytes(), Counted=Counted())
+    for runs, count in enumerate((2, 2, 3), 1):
+        assert run(interpreter, [1, 2], [count]).tolist() == [1, 2] * count
+        assert Counted.calls == runs
+
+
 class Running(litejit.CustomOp):
     """Adds up all that it saw, in a temporary."""
 

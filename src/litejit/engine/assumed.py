@@ -7,7 +7,8 @@ with nodes that look whether they are the same: that Program needs no Python. As
 another one, the sections run and find the values of the next Program.
 
 Results come from such a Program whenever there is one for a run's values, in the first run with
-them, too: they do not depend on what ran before.
+them, too: they do not depend on what ran before. An operator may run twice in such a run, so graphs
+with the user's own operators always run in sections.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ class Assumptions:
         self._values: dict[int, Array] = {}  # of the current Program
         self._made: dict[tuple[tuple[int, bytes], ...], Section] = {}
         self._first = runner.sections[0]
-        self._are_useful = runner.isa is not None
+        self._are_useful = runner.isa is not None and not runner.runs_foreign_code
 
     def run(self) -> None:
         """Run the graph once."""

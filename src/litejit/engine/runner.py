@@ -148,6 +148,11 @@ class SubgraphRunner:
         """The operators of the subgraph, with their Ops."""
         return self._operators.all()[self.number]
 
+    @property
+    def runs_foreign_code(self) -> bool:
+        """May a run, in this subgraph or one that it calls, come to an operator of the user's?"""
+        return any(r.op is not None and r.op.is_foreign for g in self._operators.all() for r in g)
+
     def _declared_types(self) -> dict[int, TensorType]:
         model, number = self.model, self.number
         if self._found is None:

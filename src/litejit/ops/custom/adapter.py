@@ -62,6 +62,7 @@ class RegisteredOp(Op):
     results = (0, _MOST_OPERANDS)
     optional = frozenset(range(256))
     is_pure = False
+    is_foreign = True
 
     def __init__(self, name: str, registration: Any) -> None:
         if not callable(getattr(registration, "invoke", None)):
