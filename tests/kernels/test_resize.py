@@ -8,7 +8,7 @@ from tests.kernels.harness import HOST_ISAS, run
 
 from litejit.codegen import isa as isas
 from litejit.codegen import llvm
-from litejit.kernels.resize import BilinearSpec, GatherSpec, PickSpec, pick_spec
+from litejit.kernels.resize import BilinearSpec, PickSpec, pick_spec
 from litejit.types import F32, I8, U8
 
 BY_ISA = pytest.mark.parametrize("isa", HOST_ISAS, ids=lambda isa: isa.name)
@@ -33,24 +33,6 @@ def test_pixels_of_any_size_are_picked(isa):
         spec = pick_spec(depth, isa.vector_bytes)
         got = run(spec, x, y, *args, items=14, isa=isa, cuts=(3, 9))[1]
         np.testing.assert_array_equal(got, x[:, rows][:, :, columns])
-
-
-@BY_ISA
-@pytest.mark.parametrize("kind", [np.int16, np.int32, np.int64])
-def test_rows_are_gathered_or_refused(isa, kind):
-    for run_bytes in DEPTHS:
-        x = np.random.default_rng(run_bytes).integers(0, 256, (2, 5, run_bytes), np.uint8)
-        pick = pick_spec(run_bytes, isa.vector_bytes)
-        spec = GatherSpec(np.dtype(kind).itemsize * 8, pick.lanes, pick.groups)
-        for places in ([4, 0, 2], [1, 5, 0], [1, 2, -1], [np.iinfo(kind).min, 0, 1]):
-            y, status = np.full((2, 3, run_bytes), 9, np.uint8), np.zeros(8, np.int64)
-            args = (x, y, np.array(places, kind), status, 3, 5, run_bytes)
-            _, got, _, told = run(spec, *args, items=6, isa=isa, cuts=(1, 4))
-            for k, place in enumerate(places):
-                want = x[:, place] if 0 <= place < 5 else 9
-                np.testing.assert_array_equal(got[:, k], np.broadcast_to(want, (2, run_bytes)))
-            wrong = [k for k, place in enumerate(places) if not 0 <= place < 5]
-            assert told[0] == (1 << 48 | wrong[0] if wrong else 0)
 
 
 def weights(dtype, count, size):

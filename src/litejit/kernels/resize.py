@@ -1,10 +1,10 @@
-"""Pixels by tables of places: nearest and bilinear resizing, gathered rows."""
+"""Pixels by tables of places: nearest and bilinear resizing."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from litejit.codegen.lang import Function, Pointer, Ptr, Type, Value, f32, i8, i32, i64, u64
+from litejit.codegen.lang import Function, Pointer, Ptr, Type, Value, f32, i8, i32, i64
 from litejit.kernels.base import KernelSpec
 from litejit.kernels.reduce import TYPES
 from litejit.types import DType
@@ -35,36 +35,6 @@ class PickSpec(KernelSpec):
             target = y + item * width * run
             with fn.loop(width) as j:
                 copy_bytes(fn, source + columns[j], target + j * run, run, word, self.groups)
-        return fn.ir()
-
-
-class GatherSpec(KernelSpec):
-    """Copies rows by index: y[o, k] = x[o, indices[k]], rows of `run` bytes.
-
-    Arguments: x, y, indices, status, count (of indices), size (of the axis), run. A work item
-    is a row of y. An index outside [0, size) stores `1 << 48 | k` at `status` and copies
-    nothing. `bits` is the width of an index; `lanes` and `groups` as in PickSpec.
-    """
-
-    bits: int
-    lanes: int
-    groups: int
-
-    def emit(self, name: str, isa: Isa) -> str:
-        """IR text of the kernel."""
-        fn = Function(name, isa, x=Ptr(i8), y=Ptr(i8), indices=Ptr(Type("i", self.bits)),
-                      status=Ptr(i64), count=i64, size=i64, run=i64)  # fmt: skip
-        x, y, indices, status, count, size, run = fn.args
-        word = Type("i", 8 * self.lanes) if self.lanes <= 8 else i8 * self.lanes
-        with fn.loop(fn.end, start=fn.begin) as item:
-            k = item % count
-            index = indices[k].to(i64)
-            inside = index.to(u64) < size.to(u64)
-            with fn.when(inside):
-                source = x + (item / count * size + index) * run
-                copy_bytes(fn, source, y + item * run, run, word, self.groups)
-            with fn.when(inside ^ True):
-                status[0] = k | (1 << 48)
         return fn.ir()
 
 
@@ -101,15 +71,18 @@ def pick_spec(run: int, vector_bytes: int) -> PickSpec:
     return PickSpec(lanes, -(-run // lanes) if run <= 2 * lanes else 0)
 
 
+WEIGHTS = {"INT8": i32, "INT16": i64}  # of types that are not mixed in float32
+
+
 class BilinearSpec(KernelSpec):
     """y[b, i, j] = four pixels of x, each times the weight of its row and of its column.
 
     Arguments: x, y, rows, columns, row_weights, column_weights, height, width, batch (elements
     of an image of x), depth. `rows` and `columns` hold two element offsets (int64) a place,
-    the weights two numbers (first pixel's, second pixel's): float32, or int32 in 1/1024 for
-    INT8. A work item is a row of y.
+    the weights two numbers (first pixel's, second pixel's): float32, or in 1/1024 int32 for
+    INT8 and int64 for INT16. A work item is a row of y.
 
-    INT8: the sum of four integer products, rounded half away from zero. UINT8: float32 in
+    INT8, INT16: the sum of four integer products, rounded half away from zero. UINT8: float32 in
     LiteRT's order of operations, plus 0.5, cut off. FLOAT32: columns first.
     """
 
@@ -118,7 +91,7 @@ class BilinearSpec(KernelSpec):
     def emit(self, name: str, isa: Isa) -> str:
         """IR text of the kernel."""
         element = TYPES[self.dtype.name]
-        kind = i32 if self.dtype.name == "INT8" else f32
+        kind = WEIGHTS.get(self.dtype.name, f32)
         fn = Function(name, isa, x=Ptr(element), y=Ptr(element), rows=Ptr(i64), columns=Ptr(i64),
                       row_weights=Ptr(kind), column_weights=Ptr(kind), height=i64, width=i64,
                       batch=i64, depth=i64)  # fmt: skip
@@ -159,11 +132,12 @@ class BilinearSpec(KernelSpec):
         if self.dtype.name == "FLOAT32":
             left, right = (fn.fma(values[k + 1], down[1], values[k] * down[0]) for k in (0, 2))
             return fn.fma(right, across[1], left * across[0])
-        wide = [value.to(i32) for value in values]
-        if self.dtype.name == "INT8":
+        integer = WEIGHTS.get(self.dtype.name)
+        wide = [value.to(integer or i32) for value in values]
+        if integer:
             left, right = (wide[k] * down[0] + wide[k + 1] * down[1] for k in (0, 2))
             total = left * across[0] + right * across[1]
-            return ((total + (1 << 19) + (total >> 31)) >> 20).to(values[0].type.scalar)
+            return ((total + (1 << 19) + (total >> (integer.bits - 1))) >> 20).to(values[0].type.scalar)
         a, b, c, d = (value.to(f32) for value in wide)
         total = a * down[0] * across[0] + b * down[1] * across[0]
         total = total + c * down[0] * across[1] + d * down[1] * across[1]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -14,10 +14,10 @@ from litejit.model.options.shape import (
     MatrixSetDiagOptions,
     RangeOptions,
 )
-from litejit.ops.base import Arrays, Lowering, Node, Op, Types, builtin
-from litejit.ops.blocks import copy_box, input_of, lowers
+from litejit.ops.base import Arrays, Lowering, Node, Op, Operand, Types, builtin
+from litejit.ops.blocks import copy_box, copy_whole, input_of, lowers
 from litejit.ops.indexing import Refuse, made, require_same_quantization, shape_from
-from litejit.types import F32, I8, I16, I32, I64, U8, Array
+from litejit.types import F32, I8, I16, I32, I64, U8, Array, DType, TensorType
 
 _MOST = 2**31 - 1  # elements of a range, as in LiteRT
 
@@ -117,10 +117,11 @@ class ZerosLike(Op):
     """
 
     options = ZerosLikeOptions
+    dtypes: ClassVar[tuple[DType, ...]] = (F32, I32, I64)
 
     def infer(self, node: Node) -> Types:
         x = node.input(0)
-        node.require_dtype(x, (F32, I32, I64), "input")
+        node.require_dtype(x, self.dtypes, "input")
         return [made(node, x.dims, x.dtype).with_value(np.zeros(x.dims, x.dtype.numpy))]
 
     def reference(self, node: Node, *inputs: Any) -> Arrays:
@@ -145,6 +146,14 @@ class MatrixDiag(Op):
     def reference(self, node: Node, *inputs: Any) -> Arrays:
         (x,) = inputs
         return _with_diagonal(np.zeros((*x.shape, x.shape[-1]), x.dtype), x)
+
+    def lower(self, node: Node, steps: Lowering) -> None:
+        y = node.output()
+        if lowers(y):
+            size, zero = y.dtype.itemsize, np.zeros(1, y.dtype.numpy)
+            fill = steps.constant("zero", lambda: zero)
+            copy_box(steps, steps.outputs[0], fill, [(y.size, 0, size)], size)
+            _copy_diagonal(steps, input_of(steps, 0), y)
 
 
 @builtin("MATRIX_SET_DIAG")
@@ -171,6 +180,24 @@ class MatrixSetDiag(Op):
         x, diagonal = inputs
         rows = (*x.shape[:-2], min(x.shape[-2:]))
         return _with_diagonal(x.copy(), diagonal.reshape(-1)[: math.prod(rows)].reshape(rows))
+
+    def lower(self, node: Node, steps: Lowering) -> None:
+        y = node.output()
+        if lowers(y):
+            steps.may_share()
+            copy_whole(steps, input_of(steps, 0), steps.outputs[0], y.nbytes)
+            _copy_diagonal(steps, input_of(steps, 1), y)
+
+
+def _copy_diagonal(steps: Lowering, diagonal: Operand, y: TensorType) -> None:
+    """Put the rows of `diagonal` on the diagonals of the matrices in y."""
+    rows, columns = y.dims[-2:]
+    n, size = min(rows, columns), y.dtype.itemsize
+    box = [
+        (y.size // (rows * columns), n * size, rows * columns * size),
+        (n, size, (columns + 1) * size),
+    ]
+    copy_box(steps, steps.outputs[0], diagonal, box, size)
 
 
 def _with_diagonal(matrices: Array, diagonal: Array) -> Array:

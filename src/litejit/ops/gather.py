@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from itertools import chain
 from typing import Any
 
 import numpy as np
 
-from litejit.kernels.resize import GatherSpec, pick_spec
+from litejit.kernels.indexed import EmbedSpec, GatherSpec, ScatterSpec
+from litejit.kernels.resize import pick_spec
 from litejit.model.options.index import (
     GatherNdOptions,
     GatherOptions,
@@ -16,6 +18,7 @@ from litejit.model.options.index import (
     SparseToDenseOptions,
 )
 from litejit.ops.base import Arrays, Lowering, Node, Op, Operand, Types, builtin
+from litejit.ops.blocks import copy_box, input_of, lowers, row_strides
 from litejit.ops.indexing import Refuse, check_indices, made, normal_axis, shape_from
 from litejit.types import (
     BF16,
@@ -89,10 +92,10 @@ class Gather(Op):
         x, indices, source = node.input(0), node.input(1), steps.inputs[0]
         axis, batch = self.axes(node, x.dims, indices.dims)
         late = steps.inputs[1]
-        if batch or source is None or late is None or x.size == 0 or not indices.size:
+        if source is None or late is None or not x.size or not indices.size:
             return
-        if indices.value is None:
-            _gather_rows(steps, source, x, late, indices, axis)
+        if indices.value is None or batch:
+            _gather_rows(steps, x, indices, axis, batch)
             return
         places = indices.value.reshape(-1).astype(np.int64)
         if places.min() < 0 or places.max() >= x.dims[axis]:
@@ -108,15 +111,54 @@ class Gather(Op):
 
 
 def _gather_rows(
-    steps: Lowering, table: Operand, x: TensorType, indices: Operand, at: TensorType, axis: int
+    steps: Lowering, x: TensorType, at: TensorType, axis: int, batch: int = 0, *, table: int = 0
 ) -> None:
-    """Gather slices of x along `axis` by indices that the run brings and the kernel checks."""
-    run = math.prod(x.dims[axis + 1 :]) * x.dtype.itemsize
-    items = math.prod(x.dims[:axis]) * at.size
+    """Gather slices of x (input `table`) along `axis` by indices that the kernel checks."""
+    run, size = math.prod(x.dims[axis + 1 :]) * x.dtype.itemsize, x.dims[axis]
+    count, outer = math.prod(at.dims[batch:]), math.prod(x.dims[:axis])
+    between = math.prod(x.dims[batch:axis])
+    _gather_tuples(steps, at, (count, between, size * run, run), [(size, run)], outer, table)
+
+
+def _gather_tuples(
+    steps: Lowering, at: TensorType, numbers: tuple[int, int, int, int],
+    sizes: list[tuple[int, int]], outer: int, table: int = 0,
+) -> None:  # fmt: skip
+    """Gather by tuples of indices into dimensions of (size, bytes): see GatherSpec."""
+    count, *_, run = numbers
     pick = pick_spec(run, steps.isa.vector_bytes)
-    spec = GatherSpec(at.dtype.bits, pick.lanes, pick.groups)
-    operands = (table, steps.outputs[0], indices, steps.status, at.size, x.dims[axis], run)
-    steps.call(spec, *operands, items=items, cost_ns=items * (4 + 0.05 * run))
+    spec = GatherSpec(at.dtype.bits, pick.lanes, pick.groups, len(sizes), outer == 1)
+    source, indices = input_of(steps, table), input_of(steps, 1 - table)
+    steps.call(
+        spec, source, steps.outputs[0], indices, steps.status, *numbers, *chain(*sizes),
+        items=outer * count, cost_ns=outer * count * (4 + 0.05 * run),
+    )  # fmt: skip
+
+
+def _dimensions(sizes: tuple[int, ...], depth: int, itemsize: int) -> list[tuple[int, int]]:
+    """(size, step) of the first `depth` dimensions of an array."""
+    return list(zip(sizes, row_strides(sizes, itemsize), strict=True))[:depth]
+
+
+def _scatter(
+    node: Node, steps: Lowering, positions: tuple[int, int], fold: str,
+    sizes: list[tuple[int, int]], run: int, *, grid: tuple[int, int, int] | None = None,
+) -> None:  # fmt: skip
+    """Put updates to the places of y that indices name; `positions` are those of the inputs."""
+    at, updates, y = node.input(positions[0]), node.input(positions[1]), node.output()
+    count = at.size // len(sizes)
+    pitch = run if updates.size == count * run and not grid else 0
+    spec = ScatterSpec(y.dtype, at.dtype.bits, len(sizes), fold, grid is not None)
+    indices, values = (input_of(steps, position) for position in positions)
+    steps.call(
+        spec, steps.outputs[0], values, indices, steps.status, count, run, pitch,
+        *(grid or (1, 0, 0)), *chain(*sizes), items=1, cost_ns=10 + count * (5 + 0.1 * run),
+    )  # fmt: skip
+
+
+def _fill(steps: Lowering, y: TensorType, value: Operand) -> None:
+    size = y.dtype.itemsize
+    copy_box(steps, steps.outputs[0], value, [(y.size, 0, size)], size)
 
 
 def _check_tuples(node: Node, indices: Array, sizes: tuple[int, ...]) -> None:
@@ -153,6 +195,14 @@ class GatherNd(Op):
             shape = indices.shape[:-1] + x.shape
             return np.ascontiguousarray(np.broadcast_to(x, shape))
         return np.asarray(x[tuple(np.moveaxis(indices, -1, 0).astype(np.int64))], x.dtype)
+
+    def lower(self, node: Node, steps: Lowering) -> None:
+        x, indices = node.input(0), node.input(1)
+        depth, size = indices.dims[-1], x.dtype.itemsize
+        if depth and lowers(x, node.output()):
+            run, count = math.prod(x.dims[depth:]) * size, indices.size // depth
+            sizes = _dimensions(x.dims, depth, size)
+            _gather_tuples(steps, indices, (count, 1, 0, run), sizes, 1)
 
 
 @builtin("SCATTER_ND")
@@ -205,6 +255,17 @@ class ScatterNd(Op):
             else:
                 y[...] = add.reduce(values, axis=0, dtype=y.dtype)
         return y
+
+    def lower(self, node: Node, steps: Lowering) -> None:
+        indices, updates, y = node.input(0), node.input(1), node.output()
+        depth = indices.dims[-1]
+        if not depth or not lowers(y):
+            return
+        _fill(steps, y, steps.constant("zero", lambda: np.zeros(1, y.dtype.numpy)))
+        if updates.size:
+            run = math.prod(y.dims[depth:])
+            fold = "or" if y.dtype == BOOL else "add"
+            _scatter(node, steps, (0, 1), fold, _dimensions(y.dims, depth, 1), run)
 
 
 @builtin("EMBEDDING_LOOKUP", versions=range(1, 6))
@@ -263,11 +324,21 @@ class EmbeddingLookup(Op):
             return np.asarray(wide.astype(node.output().dtype.numpy))
 
     def lower(self, node: Node, steps: Lowering) -> None:
-        ids, table = node.input(0), node.input(1)
-        at, rows = steps.inputs
-        plain = not self._widens(table, node.output())
-        if plain and at is not None and rows is not None and table.size and ids.size:
-            _gather_rows(steps, rows, table, at, ids, 0)
+        ids, table, y = node.input(0), node.input(1), node.output()
+        if not table.size or not ids.size:
+            return
+        if not self._widens(table, y):
+            _gather_rows(steps, table, ids, 0, table=1)
+            return
+        if y.dtype != F32 or table.quantization is None:
+            return
+        scales = table.quantization.scales.astype(np.float32)
+        run = table.size // table.dims[0]
+        steps.call(
+            EmbedSpec(table.dtype), input_of(steps, 1), steps.outputs[0], input_of(steps, 0),
+            steps.constant("scales", lambda: scales), steps.status, table.dims[0], run,
+            int(len(scales) > 1), items=ids.size, cost_ns=ids.size * (5 + 0.1 * run),
+        )  # fmt: skip
 
 
 @builtin("ONE_HOT")
@@ -313,6 +384,16 @@ class OneHot(Op):
         hit = np.expand_dims(indices.astype(np.int32), axis) == positions
         return np.asarray(np.where(hit, on.reshape(-1)[0], off.reshape(-1)[0]), on.dtype)
 
+    def lower(self, node: Node, steps: Lowering) -> None:
+        indices, y = node.input(0), node.output()
+        if not lowers(y):
+            return
+        axis = self.axis(node, indices.rank)
+        inner, depth = math.prod(indices.dims[axis:]), y.dims[axis]
+        _fill(steps, y, input_of(steps, 3))
+        grid = (inner, depth * inner, 1)
+        _scatter(node, steps, (0, 2), "set", [(depth, inner)], 1, grid=grid)
+
 
 @builtin("SPARSE_TO_DENSE", versions=range(1, 4))
 class SparseToDense(Op):
@@ -356,3 +437,11 @@ class SparseToDense(Op):
         flat = np.ravel_multi_index(tuple(tuples.T.astype(np.int64)), sizes) if y.size else []
         y.reshape(-1)[flat] = values
         return y
+
+    def lower(self, node: Node, steps: Lowering) -> None:
+        indices, y = node.input(0), node.output()
+        if not lowers(y) or not y.rank:
+            return
+        _fill(steps, y, input_of(steps, 3))
+        if indices.size:
+            _scatter(node, steps, (0, 2), "set", _dimensions(y.dims, y.rank, 1), 1)

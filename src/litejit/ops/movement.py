@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from litejit.kernels.copy import RESCALE
+from litejit.kernels.indexed import ReverseSequenceSpec
+from litejit.kernels.resize import pick_spec
 from litejit.model.options.enums import Activation
 from litejit.model.options.shape import (
     BroadcastToOptions,
@@ -35,6 +37,7 @@ from litejit.ops.blocks import (
     row_strides,
     wrap_axis,
 )
+from litejit.ops.indexing import possible_shape
 from litejit.types import F32, I16, I32, I64, U8
 
 if TYPE_CHECKING:
@@ -248,11 +251,17 @@ class Tile(Op):
         require_vector(node, multiples, x.rank, "multiples")
         if multiples.value is None:
             return [y.with_shape(None)]
-        times = _times(numbers(multiples.value), node.require)
-        return [y.with_shape([n * m for n, m in zip(x.dims, times, strict=True)])]
+        return [y.with_shape(self._shape(x.dims, multiples.value, node.require))]
+
+    @staticmethod
+    def _shape(dims: tuple[int, ...], multiples: Array, refuse: Refuse) -> tuple[int, ...]:
+        times = numbers(multiples)
+        refuse(min(times, default=0) >= 0, f"multiples {times} must not be negative")
+        return possible_shape(refuse, tuple(n * m for n, m in zip(dims, times, strict=True)))
 
     def reference(self, node: Node, x: Array, multiples: Array) -> Array:
-        return np.tile(x, _times(numbers(multiples), node.check))
+        shape = self._shape(x.shape, multiples, node.check)
+        return np.tile(x, numbers(multiples)) if math.prod(shape) else np.empty(shape, x.dtype)
 
     def lower(self, node: Node, steps: Lowering) -> None:
         x, y, multiples = node.input(0), node.output(), node.input(1).value
@@ -263,11 +272,6 @@ class Tile(Op):
         for (times, n, step), to in zip(rows, row_strides(y.dims, size), strict=True):
             box += [(times, 0, to * n), (n, step, to)]
         copy_box(steps, steps.outputs[0], input_of(steps, 0), box, size)
-
-
-def _times(multiples: tuple[int, ...], refuse: Refuse) -> tuple[int, ...]:
-    refuse(min(multiples, default=0) >= 0, f"multiples {multiples} must not be negative")
-    return multiples
 
 
 @builtin("BROADCAST_TO", versions=range(2, 5))
@@ -393,3 +397,21 @@ class ReverseSequence(Op):
         shape[batch], shape[along] = picks.shape
         picks = picks if batch < along else picks.T
         return np.take_along_axis(x, picks.reshape(shape), axis=along)
+
+    def lower(self, node: Node, steps: Lowering) -> None:
+        x, lengths = node.input(0), node.input(1)
+        if not lowers(x):
+            return
+        along, batch = node.options.seq_dim, node.options.batch_dim
+        inside = x.dims[max(along, batch) + 1 :]
+        run, rows = math.prod(inside) * x.dtype.itemsize, x.size // math.prod(inside)
+        counts = row_strides(x.dims, 1)
+        numbers = [
+            n for axis in (batch, along) for n in (counts[axis] // math.prod(inside), x.dims[axis])
+        ]
+        pick = pick_spec(run, steps.isa.vector_bytes)
+        steps.call(
+            ReverseSequenceSpec(lengths.dtype.bits, pick.lanes, pick.groups), input_of(steps, 0),
+            steps.outputs[0], input_of(steps, 1), steps.status, *numbers, run,
+            items=rows, cost_ns=rows * (15 + 0.05 * run),
+        )  # fmt: skip

@@ -1,0 +1,187 @@
+"""Elements whose places are integers in memory: gathered, scattered, turned around."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from litejit.codegen.lang import Function, Pointer, Ptr, Type, Value, f32, i8, i32, i64, u64
+from litejit.kernels.base import KernelSpec
+from litejit.kernels.resize import copy_bytes
+from litejit.kernels.walk import type_of
+from litejit.types import DType
+
+if TYPE_CHECKING:
+    from litejit.codegen.isa import Isa
+
+
+class GatherSpec(KernelSpec):
+    """Copies rows of `run` bytes by tuples of `depth` indices: y[o, k] = x[o, indices[k]].
+
+    Arguments: x, y, indices, status, count (tuples), between, block, run, then (size, bytes) of
+    each index's dimension. Work item o * count + k is a row of y, and o moves x by `block` bytes;
+    with `flat` o is always 0. `between` items o share `count` tuples, the next ones have others.
+    An index outside [0, size) stores `1 << 48 | k` at `status` and copies nothing. `bits` is the
+    width of an index; `lanes` and `groups` as in PickSpec.
+    """
+
+    bits: int
+    lanes: int
+    groups: int
+    depth: int = 1
+    flat: bool = False
+
+    def emit(self, name: str, isa: Isa) -> str:
+        """IR text of the kernel."""
+        words = ["count", "between", "block", "run", *_dimensions(self.depth)]
+        fn = Function(name, isa, x=Ptr(i8), y=Ptr(i8), indices=Ptr(Type("i", self.bits)),
+                      status=Ptr(i64), **dict.fromkeys(words, i64))  # fmt: skip
+        x, y, indices, status, count, between, block, run, *sizes = fn.args
+        word = Type("i", 8 * self.lanes) if self.lanes <= 8 else i8 * self.lanes
+        with fn.loop(fn.end, start=fn.begin) as item:
+            k, outer, tuple_ = item, fn.const(0, i64), item
+            if not self.flat:
+                k, outer = item % count, item / count
+                tuple_ = outer / between * count + k
+            offset, inside = _place(fn, indices + tuple_ * self.depth, sizes)
+            with fn.when(inside):
+                source = x + (outer * block + offset)
+                copy_bytes(fn, source, y + item * run, run, word, self.groups)
+            with fn.when(inside ^ True):
+                status[0] = k | (1 << 48)
+        return fn.ir()
+
+
+class ScatterSpec(KernelSpec):
+    """Puts runs of elements to places of y that tuples of `depth` indices name, in order.
+
+    `fold` says what becomes of the element there: "set" replaces it, "add" adds (integers wrap),
+    "or" joins bits. Arguments: y, updates, indices, status, count (tuples), run, pitch (elements
+    from update to update), inner, outer step, inner step, then (size, step) of each index's
+    dimension. All steps count elements. There is one item.
+
+    Tuple k starts from y + k / inner * outer step + k % inner * inner step with `grid`, else from
+    y. A tuple with an index outside [0, size) is left out; without `grid` it stores `1 << 48 | k`
+    at `status`, with it indices are cut to 32 bits.
+    """
+
+    dtype: DType
+    bits: int
+    depth: int
+    fold: str
+    grid: bool = False
+
+    def emit(self, name: str, isa: Isa) -> str:
+        """IR text of the kernel."""
+        element, words = type_of(self.dtype), ["count", "run", "pitch", "inner", "over", "across"]
+        words += _dimensions(self.depth)
+        fn = Function(
+            name, isa, y=Ptr(element), updates=Ptr(element), indices=Ptr(Type("i", self.bits)),
+            status=Ptr(i64), **dict.fromkeys(words, i64),
+        )  # fmt: skip
+        y, updates, indices, status, count, run, pitch, inner, over, across, *sizes = fn.args
+        with fn.loop((fn.begin < fn.end).choose(count, 0)) as k:
+            offset, inside = _place(fn, indices + k * self.depth, sizes, narrow=self.grid)
+            if self.grid:
+                offset = offset + k / inner * over + k % inner * across
+            stop = inside.choose(run, 0)
+            self._put(fn, y + offset, updates + k * pitch, stop)
+            if not self.grid:
+                with fn.when(inside ^ True):
+                    status[0] = k | (1 << 48)
+        return fn.ir()
+
+    def _put(self, fn: Function, target: Pointer, source: Pointer, stop: Value) -> None:
+        lanes = fn.isa.lanes(target.element)
+        whole = stop / lanes * lanes
+        with fn.loop(whole, step=lanes) as j:
+            target.store(j, self._folded(target, source, j, lanes))
+        with fn.when(whole < stop):
+            value = self._folded(target, source, whole, lanes)
+            target.store(whole, value, mask=fn.first(stop - whole, lanes))
+
+    def _folded(self, target: Pointer, source: Pointer, at: Value, lanes: int) -> Value:
+        value = source.load(at, lanes=lanes)
+        if self.fold == "set":
+            return value
+        before = target.load(at, lanes=lanes)
+        return before + value if self.fold == "add" else before | value
+
+
+class EmbedSpec(KernelSpec):
+    """y[k, j] = table[ids[k], j] * scales[ids[k] * pitch], in float32; ids are int32.
+
+    Arguments: table (bytes of `dtype`), y, ids, scales, status, size (rows of the table), run
+    (elements of a row), pitch (0 or 1). An item is a row of y. An id outside [0, size) stores
+    `1 << 48 | k` at `status` and writes nothing.
+    """
+
+    dtype: DType
+
+    def emit(self, name: str, isa: Isa) -> str:
+        """IR text of the kernel."""
+        fn = Function(name, isa, table=Ptr(type_of(self.dtype)), y=Ptr(f32), ids=Ptr(i32),
+                      scales=Ptr(f32), status=Ptr(i64), size=i64, run=i64, pitch=i64)  # fmt: skip
+        table, y, ids, scales, status, size, run, pitch = fn.args
+        lanes = isa.lanes(f32)
+        with fn.loop(fn.end, start=fn.begin) as k:
+            row, inside = _place(fn, ids + k, [size, fn.const(1, i64)])
+            source, target, stop = table + row * run, y + k * run, inside.choose(run, 0)
+            scale = scales[row * pitch].splat(lanes)
+            whole = stop / lanes * lanes
+            with fn.loop(whole, step=lanes) as j:
+                target.store(j, source.load(j, lanes=lanes).to(i32).to(f32) * scale)
+            with fn.when(whole < stop):
+                value = source.load(whole, lanes=lanes).to(i32).to(f32) * scale
+                target.store(whole, value, mask=fn.first(stop - whole, lanes))
+            with fn.when(inside ^ True):
+                status[0] = k | (1 << 48)
+        return fn.ir()
+
+
+class ReverseSequenceSpec(KernelSpec):
+    """Turns the first lengths[b] rows along one dimension around; b counts another dimension.
+
+    Arguments: x, y, lengths, status, then the number of rows from one to the next and the size of
+    the dimension of b, the same of the other dimension, and run (bytes of a row). An item is a
+    row. A length outside [0, size] stores `1 << 48 | b` at `status`. `bits` is the width of a
+    length; `lanes` and `groups` as in PickSpec.
+    """
+
+    bits: int
+    lanes: int
+    groups: int
+
+    def emit(self, name: str, isa: Isa) -> str:
+        """IR text of the kernel."""
+        words = ("batch_step", "batches", "step", "size", "run")
+        fn = Function(name, isa, x=Ptr(i8), y=Ptr(i8), lengths=Ptr(Type("i", self.bits)),
+                      status=Ptr(i64), **dict.fromkeys(words, i64))  # fmt: skip
+        x, y, lengths, status, batch_step, batches, step, size, run = fn.args
+        word = Type("i", 8 * self.lanes) if self.lanes <= 8 else i8 * self.lanes
+        with fn.loop(fn.end, start=fn.begin) as item:
+            batch, place = item / batch_step % batches, item / step % size
+            length = lengths[batch].to(i64)
+            inside = length.to(u64) <= size.to(u64)
+            turned = (place < length).choose(length - 1 - place * 2, 0)
+            with fn.when(inside):
+                source = x + (item + turned * step) * run
+                copy_bytes(fn, source, y + item * run, run, word, self.groups)
+            with fn.when(inside ^ True):
+                status[0] = batch | (1 << 48)
+        return fn.ir()
+
+
+def _dimensions(depth: int) -> list[str]:
+    return [f"{word}{d}" for d in range(depth) for word in ("size", "step")]
+
+
+def _place(
+    fn: Function, indices: Pointer, sizes: list[Value], *, narrow: bool = False
+) -> tuple[Value, Value]:
+    """(sum of index * step, are all indices in [0, size)); the sum is 0 where they are not."""
+    offset, inside = fn.const(0, i64), fn.const(0, i64).equals(0)
+    for d in range(len(sizes) // 2):
+        index = indices[d].to(i32).to(i64) if narrow else indices[d].to(i64)
+        inside = inside & (index.to(u64) < sizes[2 * d].to(u64))
+        offset = offset + index * sizes[2 * d + 1]
+    return inside.choose(offset, 0), inside
