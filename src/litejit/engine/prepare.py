@@ -225,6 +225,8 @@ def _check_result(node: Node, declared: TensorType | None, found: TensorType) ->
         return
     negative = any(n < 0 for n in found.shape)
     node.require(not negative, f"result has a negative dimension: {found.shape}")
+    counts = max(found.shape, default=0) < 1 << 31
+    node.require(counts, f"result {found.shape} has a dimension of more than 31 bits")
     budget.check(found.nbytes, f"{node.name} (operator {node.index}): result {found.shape}")
 
 

@@ -153,9 +153,20 @@ class PythonCall:
         outputs = [t for t in node.outputs if t is not None]
         for tensor, result in zip(outputs, results, strict=False):
             if tensor.shape is None:
+                self._check_size(result)
                 self.views[tensor.index] = result
             else:
                 self._write(tensor.index, result)
+
+    def _check_size(self, result: Array) -> None:
+        node = self.node
+        what = f"{node.name} (operator {node.index}): result {np.shape(result)}"
+        if max(np.shape(result), default=0) >= 1 << 31:  # files count in 32 bits, as LiteRT does
+            raise node_failed(node, f"{what} has a dimension that no tensor can have")
+        try:
+            budget.check(np.asarray(result).nbytes, what)  # of a view, all that it stands for
+        except MemoryLimitError as error:
+            raise node_failed(node, str(error), MemoryLimitError) from error
 
     def _write(self, index: int, result: Array) -> None:
         view = self.views[index]
@@ -165,9 +176,7 @@ class PythonCall:
         view[...] = result
 
 
-def node_failed(
-    node: Node, what: str, kind: type[LitejitError] = InvokeError
-) -> LitejitError:
+def node_failed(node: Node, what: str, kind: type[LitejitError] = InvokeError) -> LitejitError:
     """The error of a node in a run, closed with LiteRT's words."""
     return kind(f"{what}\nNode number {node.index} ({node.name}) failed to invoke.")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -52,10 +53,21 @@ def require_scales(node: Node, *tensors: TensorType) -> None:
 
 
 def shape_from(refuse: Refuse, dims: Array, *, what: str = "shape") -> tuple[int, ...]:
-    """A shape that a tensor holds; refused where a size is negative."""
-    sizes = tuple(int(n) for n in dims.reshape(-1))
+    """A shape that a tensor holds; refused where no tensor has it."""
+    refuse(dims.size <= 64, f"{what} has {dims.size} dimensions")
+    return possible_shape(refuse, tuple(int(n) for n in dims.reshape(-1)), what=what)
+
+
+def possible_shape(
+    refuse: Refuse, sizes: tuple[int, ...], *, what: str = "result"
+) -> tuple[int, ...]:
+    """The sizes of a tensor; refused where one is negative, or LiteRT or NumPy cannot count them.
+
+    NumPy counts bytes in 63 bits and leaves sizes of 0 out.
+    """
     refuse(all(n >= 0 for n in sizes), f"{what} {sizes} has a negative size")
-    refuse(len(sizes) <= 64, f"{what} has {len(sizes)} dimensions")
+    fits = all(n < 2**31 for n in sizes) and math.prod(n for n in sizes if n) < 2**59
+    refuse(fits, f"{what} {sizes} is larger than any memory")
     return sizes
 
 

@@ -213,9 +213,9 @@ class BroadcastArgs(Op):
 
     def reference(self, node: Node, a: Array, b: Array) -> Array:
         rank = max(len(a), len(b))
-        left = (1,) * (rank - len(a)) + numbers(a)
-        right = (1,) * (rank - len(b)) + numbers(b)
-        for m, n in zip(left, right, strict=True):
-            node.check(m == n or 1 in (m, n), f"shapes {left} and {right} do not broadcast")
-        sizes = [n if m == 1 else m for m, n in zip(left, right, strict=True)]
-        return np.array(sizes, node.output().dtype.numpy)
+        left, right = (np.pad(x, (rank - len(x), 0), constant_values=1) for x in (a, b))
+        wrong = np.flatnonzero((left != right) & (left != 1) & (right != 1))
+        for k in wrong[:1]:
+            what = f"shapes with {left[k]} and {right[k]} in dimension {k} do not broadcast"
+            node.check(False, what)
+        return np.where(left == 1, right, left)
