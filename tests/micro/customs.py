@@ -101,10 +101,12 @@ def _streams() -> list[Case]:
              lambda r: [_samples(r, 3)], [((6,), I16), ((), BOOL)]),
         case("long delay", "SignalDelay", {"delay_length": 70},
              lambda r: [_samples(r, 40)], [((40,), I16)]),
+        case("no delay", "SignalDelay", {"delay_length": 0},
+             lambda r: [_samples(r, 9)], [((9,), I16)]),
         case("framer of rows", "SignalFramer", {"frame_size": 23, "frame_step": 20,
                                                 "prefill": True},
              lambda r: [_samples(r, 3, 40)], [((3, 2, 23), I16), ((), BOOL)]),
-        case("framer that fills", "SignalFramer", {"frame_size": 70, "frame_step": 16},
+        case("framer that fills", "SignalFramer", {"frame_size": 70, "frame_step": 16, "prefill": False},
              lambda r: [_samples(r, 48)], [((3, 70), I16), ((), BOOL)]),
         case("stacker of pairs", "SignalStacker",
              {"num_channels": 17, "stacker_left_context": 2, "stacker_right_context": 1,
@@ -260,6 +262,4 @@ def _buffers() -> list[Case]:
     ]  # fmt: skip
 
 
-# these end TFLM's process
-OURS = [case("no delay", "SignalDelay", {}, lambda r: [_samples(r, 9)], [((9,), I16)])]
 CASES = [*_transforms(), *_streams(), *_banks(), *_decoders(), *_buffers()]

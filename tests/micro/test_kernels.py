@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from tests.kernels.harness import HOST_ISAS, run
-from tests.micro.customs import CASES, OURS, Case
+from tests.micro.customs import CASES, Case
 
 from litejit.codegen import llvm
 from litejit.codegen.isa import ISAS, Isa, in_order
@@ -28,9 +28,7 @@ SPECS: list[KernelSpec] = [
     *(fourier.FourierSpec(dtype, (4, 2), inverse)
       for dtype in ("INT16", "INT32", "FLOAT32") for inverse in (False, True)),
 ]  # fmt: skip
-COMPILED = [
-    case for case in (*CASES, *OURS) if "look up" not in case.name and "prune" not in case.name
-]
+COMPILED = [case for case in CASES if "look up" not in case.name and "prune" not in case.name]
 every_isa = pytest.mark.parametrize("isa", HOST_ISAS, ids=lambda isa: isa.name)
 
 
