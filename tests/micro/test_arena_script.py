@@ -113,7 +113,10 @@ def test_zero_points_take_four_bytes_a_channel() -> None:
 
 def test_scales_without_zero_points_are_no_quantization() -> None:
     half = Quantization(np.array([0.5], np.float32), np.zeros(0, np.int64))
-    assert Temporary(24, 8) not in steps(sum_of_two(half))
+    with pytest.raises(PrepareError, match="INT8 without a scale and a zero point"):
+        steps(sum_of_two(half))
+    loose = model_of("RELU", [((8,), I8, half)], [((8,), I8, half)])
+    assert Temporary(24, 8) not in steps(loose)
 
 
 def test_quantized_inputs_and_outputs_cost_three_entries_each() -> None:

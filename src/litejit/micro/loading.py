@@ -7,6 +7,7 @@ import struct
 from litejit.errors import ModelError
 from litejit.model import BUILTIN_NAMES, Model, read_model
 from litejit.model.schema import IDENTIFIER
+from litejit.model.verify import verify_model
 
 
 class DamagedModelError(ModelError, struct.error):
@@ -16,7 +17,8 @@ class DamagedModelError(ModelError, struct.error):
 def read_micro_model(content: bytes) -> Model:
     """Read the content of a file; its identifier and operator versions are not looked at.
 
-    Raises DamagedModelError, and RuntimeError for weights compressed the old way.
+    Raises DamagedModelError, and RuntimeError for tensors that cannot be and for weights
+    compressed the old way.
     """
     if not content:
         raise DamagedModelError(
@@ -26,9 +28,15 @@ def read_micro_model(content: bytes) -> Model:
     if len(content) >= 8 and content[4:8] != IDENTIFIER:
         content = content[:4] + IDENTIFIER + content[8:]
     try:
-        model = read_model(content, strict=False)
+        model = read_model(content, verify=False)
     except ModelError as error:
         raise DamagedModelError(str(error)) from error
+    try:
+        verify_model(model, strict=False)
+    except ModelError as error:
+        if not model.subgraphs or model.buffers is None:
+            raise DamagedModelError(str(error)) from error
+        raise RuntimeError(f"TFLM failed to allocate tensors\n{error}") from error
     if model.metadata_bytes("COMPRESSION_METADATA") is not None:
         raise RuntimeError(
             "Model contains compressed tensors but the interpreter was not built with compression "

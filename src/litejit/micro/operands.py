@@ -7,6 +7,7 @@ of their result when they are prepared; `View.set_shape` keeps what they wrote.
 from __future__ import annotations
 
 import math
+import struct
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -39,6 +40,7 @@ ELEMENT_BYTES: dict[str, int] = {
     "INT4": 1,
     "BFLOAT16": 2,
 }
+_WORDS = {"INT8": "b", "INT16": "h", "INT32": "i", "INT64": "q"}  # as struct writes them
 
 
 class TensorView(Record):
@@ -47,7 +49,7 @@ class TensorView(Record):
     `scales` is the number of scales if the tensor is affine-quantized (scales and zero points
     are both there and not empty), else 0. `data` is the constant value's bytes, None without;
     `has_zero_points` says that one of the zero points is not 0; `scale` and `zero_point` are
-    the first of them, 0 without.
+    the first of them, 0 without, and `axis` is the dimension that the scales belong to.
     """
 
     index: int
@@ -60,6 +62,7 @@ class TensorView(Record):
     has_zero_points: bool
     scale: float
     zero_point: int
+    axis: int
 
     __hash__ = object.__hash__
 
@@ -73,19 +76,31 @@ class TensorView(Record):
         """Number of elements; a scalar has one."""
         return math.prod(self.shape)
 
-    @property
-    def item_bytes(self) -> int:
-        """Bytes of one element. Raises PrepareError for a type whose size TFLM does not know."""
+    def require_size(self) -> None:
+        """Raise PrepareError for a type whose size TFLM does not know."""
         if self.dtype not in ELEMENT_BYTES:
             raise PrepareError(
                 f"tensor {self.index} {self.name!r}: TFLM knows no size for {self.dtype}"
             )
+
+    @property
+    def item_bytes(self) -> int:
+        """Bytes of one element. Raises PrepareError for a type whose size TFLM does not know."""
+        self.require_size()
         return ELEMENT_BYTES[self.dtype]
 
     @property
     def nbytes(self) -> int:
         """Bytes of all elements."""
         return self.elements * self.item_bytes
+
+    @property
+    def words(self) -> tuple[int, ...] | None:
+        """The value of a constant of integers; None for any other tensor."""
+        if self.data is None or self.dtype not in _WORDS:
+            return None
+        raw, size = bytes(self.data), ELEMENT_BYTES[self.dtype]
+        return struct.unpack_from(f"<{len(raw) // size}{_WORDS[self.dtype]}", raw)
 
     @property
     def dims_bytes(self) -> int:
@@ -125,8 +140,9 @@ def tensor_view(model: Model, index: int, tensor: Tensor) -> TensorView:
         data if data is not None and len(data) else None,
         tensor.is_variable,
         found is not None and any(int(z) for z in found.zero_points),
-        float(found.scales[0]) if found is not None and len(found.scales) else 0.0,
-        int(found.zero_points[0]) if found is not None and len(found.zero_points) else 0,
+        float(found.scales[0]) if affine and found is not None else 0.0,
+        int(found.zero_points[0]) if affine and found is not None else 0,
+        found.axis if affine and found is not None else 0,
     )
 
 
@@ -171,12 +187,16 @@ class View:
 
     def need(self, word: str) -> TensorView:
         """The tensor that `word` names (i0 an input, o0 an output). PrepareError without."""
-        position = int(word[1:])
-        found = self.input(position) if word[0] == "i" else self.output(position)
+        found = self.operand(word)
         if found is None:
             kind = "input" if word[0] == "i" else "output"
-            raise PrepareError(f"{self.where}: {kind} {position} is missing")
+            raise PrepareError(f"{self.where}: {kind} {word[1:]} is missing")
         return found
+
+    def operand(self, word: str) -> TensorView | None:
+        """The tensor that `word` names (i0 an input, o0 an output); None where it is absent."""
+        position = int(word[1:])
+        return self.input(position) if word[0] == "i" else self.output(position)
 
     def temporaries(self, words: str) -> None:
         """Take temporary tensors, by words as in `need`; `i*`, `o*` mean all, D means shape.
@@ -190,8 +210,7 @@ class View:
                 numbers = self.operator.inputs if word[0] == "i" else self.operator.outputs
                 self.calls += [("T", number) for number in numbers if number >= 0]
             else:
-                position = int(word[1:])
-                found = self.input(position) if word[0] == "i" else self.output(position)
+                found = self.operand(word)
                 if found is not None:
                     self.calls.append(("T", found.index))
 
@@ -207,8 +226,8 @@ class View:
         """The options of a builtin operator; the schema's defaults where the file has none."""
         return self.operator.read_options(table)
 
-    def custom(self, key: str, default: int | None = None) -> int:
-        """A number of a custom operator's options. PrepareError where it is not there."""
+    def custom(self, key: str, default: int = 0) -> int:
+        """A number of a custom operator's options. PrepareError for what is no number."""
         options = decode(self.operator.custom_options) if self.operator.custom_options else {}
         value = options.get(key, default) if isinstance(options, Mapping) else default
         if not isinstance(value, int | float):

@@ -13,14 +13,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from litejit.ops import activation, arithmetic, bitwise, compare, fixedexp, quantize, unary
+from litejit.ops import activation, arithmetic, bitwise, compare, create, fixedexp, quantize, unary
 from litejit.ops import fixedpoint as fixed
 from litejit.ops import reduce as reductions
 from litejit.ops import softmax as softmaxes
 from litejit.ops.base import Arrays, Lowering, Node, Types
 from litejit.ops.elementwise import require_scales
 from litejit.ops.indexing import made, normal_axis
-from litejit.types import F32, I8, I16, I32, U8, Array, DType, TensorType
+from litejit.types import F32, I8, I16, I32, I64, U8, Array, DType, TensorType
 
 _CODES = 128  # of int8 on either side of 0
 
@@ -64,6 +64,14 @@ class Tanh(activation.Tanh):
         centred, value, radius = _fixed_input(node, x, 4)
         codes = fixed.rounding_divide_by_pot(fixedexp.tanh(value, 4), 24)
         return _saturated(centred, codes, radius)
+
+
+class Relu(activation.Relu):
+    """The multiplier is formed in float64."""
+
+    def multiplier(self, node: Node) -> float:
+        """s_x / s_y."""
+        return node.input(0).scale / node.output(0).scale
 
 
 class Relu6(activation.Relu6):
@@ -152,6 +160,12 @@ def _finished(node: Node, total: Array) -> Array:
     codes = fixed.mbqm(fixed.wrap32(total), *last) + node.output(0).zero_point
     result: Array = np.clip(codes, -_CODES, _CODES - 1).astype(np.int8)
     return result
+
+
+class Sum(reductions.Sum):
+    """int8 and int16 sums are scaled in fixed point, as means are."""
+
+    in_floats: ClassVar[bool] = False
 
 
 class AddN(bitwise.AddN):
@@ -320,3 +334,9 @@ class Quantize(quantize.Quantize):
         require_scales(node, x, y)
         fixed.require_multiplier(node, x.scale / y.scale)
         return [y.with_shape(x.dims)]
+
+
+class ZerosLike(create.ZerosLike):
+    """int8 too: code 0, which stands for another number where the zero point is not 0."""
+
+    dtypes: ClassVar[tuple[DType, ...]] = (F32, I8, I32, I64)

@@ -16,7 +16,8 @@ from litejit.types import I16, Array
 _OWN = {
     "ops_numeric": "LOGISTIC:Logistic TANH:Tanh RELU6:Relu6 MUL:Mul PRELU:Prelu"
     " LEAKY_RELU:LeakyRelu SOFTMAX:Softmax ADD_N:AddN CUMSUM:Cumsum CAST:Cast QUANTIZE:Quantize"
-    " SQUARED_DIFFERENCE:SquaredDifference GREATER:Greater RSQRT:Rsqrt",
+    " SQUARED_DIFFERENCE:SquaredDifference GREATER:Greater RSQRT:Rsqrt"
+    " ZEROS_LIKE:ZerosLike RELU:Relu SUM:Sum",
     "ops_matrix": "CONV_2D:Conv2D DEPTHWISE_CONV_2D:DepthwiseConv2D SVDF:SVDF"
     " TRANSPOSE_CONV:TransposeConv FULLY_CONNECTED:FullyConnected",
     "ops_lstm": "UNIDIRECTIONAL_SEQUENCE_LSTM:SequenceLSTM",
@@ -92,6 +93,8 @@ def narrowed(op: Op, name: str, *, custom: bool) -> Op:
 
     class Narrowed(base):  # type: ignore[misc]
         __doc__ = base.__doc__
+        # where types may be refused in a run, there is something to run
+        keeps_bytes = op.keeps_bytes and not support.refuses_in_runs(name, custom=custom)
 
         def infer(self, node: Node) -> Types:
             stage = support.refusing_stage(name, *_names(node), custom=custom)

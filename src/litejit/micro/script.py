@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from litejit.errors import ModelError, PrepareError
-from litejit.micro import planners, requests
+from litejit.micro import planners, refusals, requests
 from litejit.micro.ledger import Persist, Planner, Reset, Resize, Step, Temporary
 from litejit.micro.operands import GraphState, TensorView, View
 from litejit.micro.planners import ONLINE, Buffer, Lifetimes, Scratch
@@ -173,6 +173,8 @@ class _Writer:
 
     def _prepare(self, view: View, init: list[int]) -> None:
         persistent, scratch = list(init), []
+        for _, problem, _ in refusals.complaints(view):
+            raise PrepareError(f"{view.where}: {problem}")
         for kind, value in requests.prepare_calls(view):
             if kind == "T":
                 self._temporary_tensor(view.graph.tensors[value])
@@ -182,6 +184,8 @@ class _Writer:
             else:
                 scratch.append(value)
                 self.scratches.append(Scratch(view.graph.number, view.index, value))
+        for _, problem, _ in refusals.open_results(view):
+            raise PrepareError(f"{view.where}: {problem}")
         self.steps.append(Reset())
         self._room_for_requests(soft=True)
         options = requests.builtin_data(view)[0]
@@ -189,6 +193,7 @@ class _Writer:
         self.operators.append(OperatorRequests(*where, options, tuple(persistent), tuple(scratch)))
 
     def _temporary_tensor(self, tensor: TensorView) -> None:
+        tensor.require_size()
         self.steps.append(Temporary(self.setup.size("TfLiteTensor"), self._word))
         if tensor.scales:
             self.steps.append(Temporary(self.setup.size("TfLiteAffineQuantization"), self._word))

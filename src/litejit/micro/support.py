@@ -33,7 +33,8 @@ _SHORT = {
 }
 _ANY = "*"
 _FLOAT_ONLY = ("f32 -> f32", "")
-_BOOL_UNARY = ("b -> b", "")
+_FLOAT_WHEN_RUN = ("", "f32 -> f32")
+_BOOL_UNARY = ("", "b -> b")
 _BOOL_BINARY = ("", "b b -> b")
 _SAME = "f32 f32 -> f32 | i8 i8 -> i8 | i16 i16 -> i16"
 _SAME_OR_I32 = f"{_SAME} | i32 i32 -> i32"
@@ -45,29 +46,29 @@ _RESOURCE_IDS = "res,i32"
 
 # name: (types that Prepare accepts, types that Invoke accepts); "" accepts all
 BUILTINS: dict[str, tuple[str, str]] = {
-    "ABS": (_UNARY_8_16, ""),
+    "ABS": ("", _UNARY_8_16),
     "ADD": ("", _SAME_OR_I32),
     "ADD_N": ("f32 -> f32 | i8 -> i8", ""),
     "ARG_MAX": ("", "f32,i8 i32 -> i32"),
     "ARG_MIN": ("", "f32,i8 i32 -> i32"),
     "ASSIGN_VARIABLE": (f"{_RESOURCE_IDS} *", ""),
-    "AVERAGE_POOL_2D": ("", _UNARY_8_16),
+    "AVERAGE_POOL_2D": (_UNARY_8_16, ""),
     "BATCH_MATMUL": (_SAME, ""),
     "BATCH_TO_SPACE_ND": ("", "f32 -> f32 | i8 -> i8"),
     "BROADCAST_ARGS": ("i32 i32 -> i32 | i64 i64 -> i64", ""),
     "BROADCAST_TO": ("* i32,i64", ""),
     "CALL_ONCE": ("", ""),
-    "CAST": ("* -> f32,i8,i16,i32,u32", "f32,i8,i16,i32,u32,b"),
+    "CAST": ("", "f32,i8,i16,i32,u32,b -> f32,i8,i16,i32,u32"),
     "CEIL": _FLOAT_ONLY,
     "CONCATENATION": (
         "f32 -> f32 | i8 -> i8 | i16 -> i16 | i32 -> i32 | i64 -> i64 | b -> b",
         "",
     ),
     "CONV_2D": _CONV,
-    "COS": _FLOAT_ONLY,
+    "COS": _FLOAT_WHEN_RUN,
     "CUMSUM": ("f32 i32 -> f32 | i8 i32 -> i8", ""),
     "DEPTH_TO_SPACE": ("f32 -> f32 | i8 -> i8", ""),
-    "DEPTHWISE_CONV_2D": _CONV,
+    "DEPTHWISE_CONV_2D": ("", _CONV[0]),
     "DEQUANTIZE": ("i8,i16,u8 -> f32", ""),
     "DIV": ("", "f32 f32 -> f32 | i32 i32 -> i32 | i8 i8 -> i8"),
     "DYNAMIC_UPDATE_SLICE": ("* * i32,i64", "f32,i8,i16,i32"),
@@ -80,7 +81,7 @@ BUILTINS: dict[str, tuple[str, str]] = {
     "FLOOR": ("", "f32 -> f32"),
     "FLOOR_DIV": ("", "f32 f32 -> f32"),
     "FLOOR_MOD": ("", "f32 f32 -> f32"),
-    "FULLY_CONNECTED": _CONV,
+    "FULLY_CONNECTED": ("f32,i8,i16,u8", _CONV[0]),
     "GATHER": ("f32,i8 i32", ""),
     "GATHER_ND": ("f32,i8 i32", ""),
     "GREATER": ("", f"{_COMPARE} | i16 i16"),
@@ -92,13 +93,13 @@ BUILTINS: dict[str, tuple[str, str]] = {
     "LEAKY_RELU": ("", _UNARY_8_16),
     "LESS": ("", _COMPARE),
     "LESS_EQUAL": ("", _COMPARE),
-    "LOG": _FLOAT_ONLY,
+    "LOG": _FLOAT_WHEN_RUN,
     "LOG_SOFTMAX": ("", "f32 -> f32 | i8 -> i8"),
     "LOGICAL_AND": _BOOL_BINARY,
     "LOGICAL_NOT": _BOOL_UNARY,
     "LOGICAL_OR": _BOOL_BINARY,
     "LOGISTIC": ("", _UNARY_8_16),
-    "MAX_POOL_2D": ("", _UNARY_8_16),
+    "MAX_POOL_2D": (_UNARY_8_16, ""),
     "MAXIMUM": ("", _MIN_MAX),
     "MEAN": ("* i32", "f32,i8,i16"),
     "MINIMUM": ("", _MIN_MAX),
@@ -125,18 +126,18 @@ BUILTINS: dict[str, tuple[str, str]] = {
     "RESIZE_NEAREST_NEIGHBOR": ("* i32", "f32 * -> f32 | i8 * -> i8 | i16 * -> i16"),
     "REVERSE_V2": ("f32,i32,u8,i8,i16,i64,b i32", ""),
     "ROUND": _FLOAT_ONLY,
-    "RSQRT": (_UNARY_8_16, ""),
+    "RSQRT": ("", _UNARY_8_16),
     "SELECT_V2": ("b * *", "* f32,i8,i16"),
     "SHAPE": ("", "* -> i32"),
-    "SIN": _FLOAT_ONLY,
+    "SIN": _FLOAT_WHEN_RUN,
     "SLICE": ("* i32,i64 i32,i64", "f32,i32,i8,i16,b"),
     "SOFTMAX": ("f32 -> f32 | i8 -> i8,i16 | i16 -> i16", ""),
     "SPACE_TO_BATCH_ND": ("", "f32 -> f32 | i8 -> i8"),
     "SPACE_TO_DEPTH": ("f32 -> f32 | i8 -> i8", ""),
     "SPLIT": ("", "* f32,i8,i16,i32"),
     "SPLIT_V": ("", "f32,i8,i16,i32"),
-    "SQRT": _FLOAT_ONLY,
-    "SQUARE": _FLOAT_ONLY,
+    "SQRT": _FLOAT_WHEN_RUN,
+    "SQUARE": _FLOAT_WHEN_RUN,
     "SQUARED_DIFFERENCE": ("", _SAME_OR_I32),
     "SQUEEZE": ("", ""),
     "STRIDED_SLICE": ("", "f32,i8,i16,i32,b"),
@@ -156,7 +157,7 @@ BUILTINS: dict[str, tuple[str, str]] = {
 CUSTOMS: dict[str, tuple[str, str]] = {
     "CIRCULAR_BUFFER": ("i8 -> i8", ""),
     "TFLM_DECODE": ("", ""),
-    "TFLite_Detection_PostProcess": ("f32 f32", ""),
+    "TFLite_Detection_PostProcess": ("", "f32 f32 f32"),
     "BasicClassifier": ("i32 i32 i32 -> b i32", ""),
     "SignalDelay": ("i16 -> i16", ""),
     "SignalEnergy": ("i16 -> u32", ""),
@@ -188,6 +189,11 @@ class Alternative(Record):
 def is_supported(name: str, *, custom: bool = False) -> bool:
     """True where TFLM's Python resolver has the operator of this schema name or custom code."""
     return name in (CUSTOMS if custom else BUILTINS)
+
+
+def refuses_in_runs(name: str, *, custom: bool = False) -> bool:
+    """True where there are types that an operator's Prepare takes and its Invoke does not."""
+    return bool((CUSTOMS if custom else BUILTINS)[name][1])
 
 
 def alternatives(rule: str) -> tuple[Alternative, ...]:

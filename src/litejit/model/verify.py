@@ -23,10 +23,11 @@ _MANY = (DetailsType.BLOCKWISE, DetailsType.MULTI_AXIS)
 def verify_model(model: Model, *, strict: bool = True) -> None:
     """Check a model as LiteRT does when an interpreter is made, and that options decode.
 
-    With `strict=False` scales may lie along a dimension that does not exist: operators that look
-    at it check it, and TFLM runs such models, though LiteRT refuses them. Raises ModelError.
+    With `strict=False` scales may lie along a dimension that does not exist (operators that look
+    at it check it), and the schema's version may be another: TFLM runs such models, though LiteRT
+    refuses them. Raises ModelError.
     """
-    if model.version != VERSION:
+    if strict and model.version != VERSION:
         raise ModelError(
             f"Model provided is schema version {model.version} not equal to supported version "
             f"{VERSION}.\n"

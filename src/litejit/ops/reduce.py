@@ -131,7 +131,7 @@ class Mean(Reduction):
         total = rows.sum(-1, dtype=np.int64)
         if rows.dtype.itemsize >= 4:
             return _divide_toward_zero(total, n)
-        return rescaled_mean(node.input(0), node.output(), total, n)
+        return rescaled(node.input(0), node.output(), total, n, divisor=n)
 
 
 def mean_multiplier(x: TensorType, y: TensorType, n: int) -> tuple[int, int]:
@@ -141,10 +141,10 @@ def mean_multiplier(x: TensorType, y: TensorType, n: int) -> tuple[int, int]:
     return (multiplier << extra) // n, shift - extra
 
 
-def rescaled_mean(x: TensorType, y: TensorType, total: Array, n: int) -> Array:
-    """Quantized means of rows of n elements from their 64-bit sums."""
+def rescaled(x: TensorType, y: TensorType, total: Array, n: int, *, divisor: int) -> Array:
+    """Quantized means (divisor n) or sums (1) of rows of n elements from their 64-bit sums."""
     info = np.iinfo(x.dtype.numpy)
-    multiplier, shift = mean_multiplier(x, y, n)
+    multiplier, shift = mean_multiplier(x, y, divisor)
     centred = fixedpoint.wrap32(total - x.zero_point * n)
     value = fixedpoint.multiply_by_quantized_multiplier(centred, multiplier, shift)
     return np.asarray(np.clip(value + y.zero_point, info.min, info.max))
@@ -161,6 +161,7 @@ class Sum(Reduction):
     """
 
     word = "sum"
+    in_floats: ClassVar[bool] = True  # else by a fixed-point multiplier, as means
 
     def require_quantization(self, node: Node, x: TensorType, y: TensorType) -> None:
         if x.dtype.name in _NARROW:
@@ -173,10 +174,13 @@ class Sum(Reduction):
             return np.asarray(rows.sum(-1, dtype=rows.dtype))
         if rows.size == 0:
             return np.zeros(rows.shape[:-1], rows.dtype)
+        if not self.in_floats:
+            total = rows.sum(-1, dtype=np.int64)
+            return rescaled(node.input(0), node.output(), total, rows.shape[-1], divisor=1)
         scale, bias = sum_factor(node.input(0), node.output(), rows.shape[-1])
-        total = fixedpoint.wrap32(rows.sum(-1, dtype=np.int64)).astype(np.float32) * scale + bias
+        whole_sum = fixedpoint.wrap32(rows.sum(-1, dtype=np.int64)).astype(np.float32)
         info = np.iinfo(rows.dtype)
-        value = np.clip(fixedpoint.round_half_away(total), -(2**31), 2**31 - 1)
+        value = np.clip(fixedpoint.round_half_away(whole_sum * scale + bias), -(2**31), 2**31 - 1)
         result = value.astype(np.int64) + node.output().zero_point
         return np.asarray(np.clip(result, info.min, info.max))
 

@@ -13,7 +13,7 @@ from litejit.kernels.running import RunningSumSpec
 from litejit.ops import fixedpoint
 from litejit.ops.blocks import copy_box, row_strides
 from litejit.ops.indexing import normal_axes, normal_axis
-from litejit.ops.reduce import mean_multiplier, product_multiplier, sum_factor
+from litejit.ops.reduce import Sum, mean_multiplier, product_multiplier, sum_factor
 from litejit.record import Record
 from litejit.types import U8, Array
 
@@ -82,11 +82,11 @@ def _rescaling(
         return _Rescaling(PRODUCT, make=lambda: block) if shift < 15 else None
     if x.dtype.name not in _NARROW or op.word not in ("sum", "mean"):
         return _Rescaling(start=op.start(node, whole=whole), scale=float(n))
-    if op.word == "sum":
+    if isinstance(op, Sum) and op.in_floats:
         scale, bias = sum_factor(x, y, n)
         floats = np.array([bias, y.zero_point, *fixedpoint.type_range(y.dtype)], np.float32)
         return _Rescaling(FLOAT, scale=float(scale), make=lambda: floats)
-    multiplier, shift = mean_multiplier(x, y, n)
+    multiplier, shift = mean_multiplier(x, y, n if op.word == "mean" else 1)
     zero, many = y.zero_point, np.ones(steps.isa.vector_bytes // 4, np.int64)
     form = requantize.best_form(many * multiplier, many * shift, zero, n << x.dtype.bits)
     start = requantize.input_offset(form) - x.zero_point * n
