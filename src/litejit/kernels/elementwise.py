@@ -346,24 +346,16 @@ class QuantizeSpec(WalkSpec):
         return {"scale": f32, "inverse": f32, "zero": i64}
 
     def prepare(self, fn: Function, isa: Isa, extras: list[Any]) -> list[Any]:
-        """In every lane."""
+        """In every lane; and how far x may be from 0."""
         scale, inverse, zero = (value.splat(self.lanes(isa)) for value in extras)
-        return [scale, inverse, zero.to(i32)]
+        return [scale, inverse, zero.to(i32), scale * (2.0**40 if self.target == I16 else _FAR)]
 
     def body(self, fn: Function, isa: Isa, values: list[Value], made: list[Any]) -> Value:
         """What is far outside is cut before integers are made."""
-        scale, inverse, zero = made
-        (x,) = values
-        if self.rounding == "even":
-            real = x * inverse
-        elif self.ordinary and isa.has_fma:
-            real = self._quotient(fn, x, scale, inverse)
-        else:
-            real = x / scale
+        real, zero = self._quotient(fn, isa, values[0], made), made[2]
         if self.target == I16:
             end = fn.const(_FAR if self.nan_is_high else -_FAR, real.type)
-            real = (real < _TOP32).choose(real, end)
-        real = self._near(real, _FAR)
+            real = self._near((real < _TOP32).choose(real, end), fn.const(_FAR, real.type))
         if self.rounding == "even":
             whole = math.nearest(real)
         else:
@@ -373,21 +365,26 @@ class QuantizeSpec(WalkSpec):
         codes = fn.minimum(fn.maximum(whole.to(i32) + zero, low), low + (1 << bits) - 1)
         return codes.to(self.result())
 
-    def _near(self, x: Value, bound: Operand) -> Value:
+    def _near(self, x: Value, bound: Value) -> Value:
         """Within +-bound; NaN at one end."""
-        other = x.fn.const(0.0, x.type) - bound
         if self.nan_is_high:
-            return _at_least(_at_most(x, bound), other)
-        return _at_most(_at_least(x, other), bound)
+            return _at_least(_at_most(x, bound), -bound)
+        return _at_most(_at_least(x, -bound), bound)
 
-    def _quotient(self, fn: Function, x: Value, scale: Value, inverse: Value) -> Value:
-        """x / scale as a division rounds it where it is between 2**-60 and 2**40, in a fifth of
-        the time: the rounded inverse's product, corrected by what it leaves (Markstein).
-
-        Smaller quotients are 0 here and there, larger ones are cut.
-        """
-        x = self._near(x, scale * 2.0**40)
+    def _quotient(self, fn: Function, isa: Isa, x: Value, made: list[Any]) -> Value:
+        """x / scale, rounded; what is farther from 0 than made[3] / scale is cut."""
+        scale, inverse, _, far = made
+        if not self.ordinary:
+            quotient = x * inverse if self.rounding == "even" else x / scale
+            return self._near(quotient, fn.const(2.0**40 if self.target == I16 else _FAR, x.type))
+        x = self._near(x, far)
         near = x * inverse
+        if self.rounding == "even":
+            return near
+        if not isa.has_fma:
+            return x / scale
+        # As a division rounds it, but for what is next to 0, in a fifth of the time: the rounded
+        # inverse's product, corrected by what it leaves (Markstein).
         return fn.fma(fn.fma(-near, scale, x), inverse, near)
 
 
