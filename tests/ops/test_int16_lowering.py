@@ -126,3 +126,33 @@ def test_dense_layers_of_int16_weights_are_summed_in_64_bits(isa, late):
         out = quantized(I16, 0.05 * np.sqrt(depth))
         constant = (2,) if late else (1, 2)
         same(numbered("FULLY_CONNECTED", types, arrays, out, constant=constant), arrays, isa)
+
+
+@pytest.mark.parametrize("isa", ISAS, ids=NAMES)
+@pytest.mark.parametrize("bias_type", [I32, I64])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"padding": Padding.SAME, "stride_h": 2, "activation": Activation.RELU6},
+        {"dilation_w_factor": 2, "dilation_h_factor": 3},
+        {"padding": Padding.SAME, "dilation_h_factor": 5},
+    ],
+)
+def test_convolutions_with_weights_of_a_run_are_exact(isa, bias_type, options):
+    for filter, units in (((3, 2), 5), ((1, 1), 40)):
+        arrays, scales = operands((2, 9, 8, 3), (units, *filter, 3), units, bias_type)
+        out = quantized(I16, 0.02)
+        node = numbered("CONV_2D", types_of(scales, bias_type), arrays, out, constant=(2,),
+                        quantized_bias_type=bias_type, **options)  # fmt: skip
+        same(node, arrays, isa)
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_int16_filters_are_read_as_bytes(late):
+    x = RNG.integers(-32768, 32768, (1, 6, 7, 4)).astype(np.int16)
+    w = RNG.integers(-32768, 32768, (9, 3, 3, 4)).astype(np.int16)
+    arrays = [x, w, RNG.integers(-(10**6), 10**6, 9)]
+    types = [quantized(I16, 0.001), quantized(I16, 0.01), I64]
+    constant = (2,) if late else (1, 2)
+    node = numbered("CONV_2D", types, arrays, quantized(I16, 0.05), constant=constant)
+    same(node, arrays, ISAS[0])

@@ -199,33 +199,32 @@ class _Finish:
 
 
 class NeighboursF32(KernelSpec):
-    """y[c] = x[c] * (bias + alpha * sum of x[k]**2 for |k - c| <= radius) ** power, rows of n.
+    """y[c] = x[c] * (bias + alpha * sum of x[k]**2 for |k - c| <= radius) ** power, in rows of n.
 
-    Arguments: x, y, n, radius (below n), alpha, bias, power. A work item is a row. Sums and the
-    base are float64: the base may be the small rest of large numbers.
+    Arguments: x, y, channels (int32: 0 ... n - 1, over and over, for a vector more than n), size,
+    n, radius (below n), alpha, bias, power. A work item is a vector of all elements, whatever rows
+    they are of. Sums and the base are float64: the base may be the small rest of large numbers.
     """
 
     def emit(self, name: str, isa: Isa) -> str:
         """IR text of the kernel."""
-        fn = Function(name, isa, x=Ptr(f32), y=Ptr(f32), n=i64, radius=i64, alpha=f32, bias=f32,
-                      power=f32)  # fmt: skip
-        x, y, n, radius, alpha, bias, power = fn.args
+        fn = Function(name, isa, x=Ptr(f32), y=Ptr(f32), channels=Ptr(i32), size=i64, n=i64,
+                      radius=i64, alpha=f32, bias=f32, power=f32)  # fmt: skip
+        x, y, channels, size, n, radius, alpha, bias, power = fn.args
         lanes = isa.lanes(f64)
-        ramp = fn.vector(i64, range(lanes))
+        width = n.to(i32).splat(lanes)
         alpha, bias = (number.to(f64).splat(lanes) for number in (alpha, bias))
-        with fn.loop(fn.end, start=fn.begin) as row:
-            source = x + row * n
-            with fn.loop(n, step=lanes) as c:
-                total = [fn.const(0.0, f64 * lanes)]
-                # what lies in the row for at least one of the lanes
-                first, stop = fn.maximum(0 - radius, 1 - lanes - c), fn.minimum(radius + 1, n - c)
-                with fn.loop(stop, start=first, carry=total) as offset:
-                    places = (c + offset).splat(lanes) + ramp
-                    inside = (places >= 0) & (places < n.splat(lanes))
-                    near = source.load(c + offset, lanes=lanes, mask=inside)
-                    total[0] = total[0] + (near * near).to(f64)
-                base = (bias + alpha * total[0]).to(f32)
-                own = source.load(c, lanes=lanes)
-                result = own * functions.power(base, power.splat(lanes))
-                (y + row * n).store(c, result, mask=fn.first(n - c, lanes))
+        with fn.loop(fn.end, start=fn.begin) as item:
+            at = item * lanes
+            own = channels.load(at % n, lanes=lanes)
+            mask = fn.first(size - at, lanes)
+            total = [fn.const(0.0, f64 * lanes)]
+            with fn.loop(radius + 1, start=0 - radius, carry=total) as offset:
+                places = own + offset.to(i32).splat(lanes)
+                inside = (places >= 0) & (places < width) & mask
+                near = x.load(at + offset, lanes=lanes, mask=inside)
+                total[0] = total[0] + (near * near).to(f64)
+            base = (bias + alpha * total[0]).to(f32)
+            result = x.load(at, lanes=lanes) * functions.power(base, power.splat(lanes))
+            y.store(at, result, mask=mask)
         return fn.ir()

@@ -21,7 +21,7 @@ from litejit.ops.layer_int8 import with_sum_factor
 from litejit.ops.matmul_f32 import batches_of
 from litejit.ops.product_int8 import FEW_TILES, product_ns, tile_of
 from litejit.record import Record
-from litejit.types import F32, I8, Array, TensorType
+from litejit.types import F32, I8, Array
 
 EXACT_DEPTH = 500  # float sums of products with zero points stay below 2**24
 LARGEST_DEPTH = 1 << 16  # sums of products stay below 2**31
@@ -57,10 +57,10 @@ def lower(node: Node, steps: Lowering) -> None:
         return
     if x.dtype == I8 and w.dtype == I8 and y.dtype == I8:
         made, parameters = _integers(node, steps, m, k, n), None
-        left = turned(steps, left, x) if adj_x else left
+        left = turned(steps, left, x.dims, 1) if adj_x else left
     elif x.dtype == F32 and w.dtype == I8 and k <= _deepest(node):
         symmetric = not node.core.options.asymmetric_quantize_inputs
-        source = turned(steps, left, x) if adj_x else None
+        source = turned(steps, left, x.dims, 4) if adj_x else None
         rows = quantize_rows(steps, 0, x.size // k, k, symmetric=symmetric, source=source)
         made, left, parameters = _floats(node, steps, m, k, n), rows.values, rows.parameters
     else:
@@ -75,15 +75,15 @@ def _deepest(node: Node) -> int:
     return EXACT_DEPTH if node.core.options.asymmetric_quantize_inputs else LARGEST_DEPTH
 
 
-def turned(steps: Lowering, source: Operand, tensor: TensorType) -> Operand:
-    """A copy with the last two dimensions exchanged."""
-    size, (rows, columns) = tensor.dtype.itemsize, tensor.dims[-2:]
+def turned(steps: Lowering, source: Operand, dims: tuple[int, ...], size: int) -> Operand:
+    """A copy with the last two dimensions exchanged, of elements of `size` bytes."""
+    rows, columns = dims[-2:]
     strides = row_strides((rows, columns), size)
     places = row_strides((columns, rows), size)[::-1]
     matrix = rows * columns * size
-    box = [(prod(tensor.dims[:-2]), matrix, matrix)]
+    box = [(prod(dims[:-2]), matrix, matrix)]
     box += zip((rows, columns), strides, places, strict=True)
-    copy = steps.temporary(tensor.nbytes)
+    copy = steps.temporary(prod(dims) * size)
     copy_box(steps, copy, source, box, size)
     return copy
 

@@ -93,10 +93,11 @@ def conv_bias(node: Node) -> Array | None:
 def conv_is_static(node: Node) -> bool:
     """True where weights and bias are constants, so that they can be packed before a run.
 
-    Float and int8 weights may be packed by every run.
+    Float and int8 weights may be packed by every run, and those of int16 data.
     """
     x, weights, bias = operands(node)
     known = weights.is_constant or (x.dtype == weights.dtype and x.dtype in (F32, I8))
+    known = known or x.dtype == I16
     return known and (bias is None or bias.is_constant)
 
 
@@ -336,7 +337,7 @@ def lowering_module(node: Node) -> Any:
         from litejit.ops import conv_f32
 
         return conv_f32
-    if x.dtype == I16 and weights.dtype in (I8, I4):
+    if x.dtype == I16:
         from litejit.ops import int16_lowering
 
         return int16_lowering

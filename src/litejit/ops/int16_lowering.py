@@ -10,11 +10,14 @@ from litejit.codegen.lang import i32
 from litejit.kernels import depthwise_int8, int16, packing_int8
 from litejit.ops import conv_int8
 from litejit.ops.base import Lowering, Node, Operand
+from litejit.ops.batch_matmul_int8 import turned
+from litejit.ops.blocks import copy_box
 from litejit.ops.convolution import (
     conv_activation,
     conv_bias,
     conv_multipliers,
     operands,
+    plain_weights,
     transposed_window_of,
     units_axis,
     uses_wide_sums,
@@ -29,6 +32,7 @@ from litejit.types import I16, I32, Array, TensorType
 
 LARGEST_SUM = (1 << 31) // (1 << 15)  # of absolute weights, so that int32 holds their products
 MAX_CHAINS = 8
+MOST_TAPS = 64  # that are copied one by one
 
 
 class _Numbers(Record):
@@ -134,10 +138,13 @@ def lower_fully_connected(node: Node, steps: Lowering, *, fixed_point: bool = Fa
     multiply(layer, Product("dense", pick, depth, rows, depth, units))
 
 
+_ONE = (1, 0, 0, [(0, 0)])  # a plan of one product
+
+
 class _Matrices(Record):
     """Sizes of a product, which operands lie turned, and what its sums become.
 
-    `plan` is what ops/matmul_f32.batches_of says.
+    `plan` is what ops/matmul_f32.batches_of says; `wide`: sums are scaled as int64.
     """
 
     sizes: tuple[int, int, int]
@@ -146,6 +153,7 @@ class _Matrices(Record):
     multiplier: tuple[Array, Array]
     bias: Array
     limits: tuple[int, int]
+    wide: bool = True
 
     __hash__ = object.__hash__
 
@@ -158,9 +166,8 @@ def _matrices(node: Node) -> _Matrices:
     if core.name == "FULLY_CONNECTED":
         sizes, bias = matmul.fc_sizes(node), core.optional(2)
         whole = _whole(None if bias is None else bias.value, sizes[1])
-        plan = 1, 0, 0, [(0, 0)]
         numbers = matmul.fc_multipliers(node), whole, matmul.fc_activation(node)
-        return _Matrices(sizes, (False, True), plan, *numbers)
+        return _Matrices(sizes, (False, True), _ONE, *numbers)
     (rows, units), adjoint = y.dims[-2:], (bool(core.options.adj_x), bool(core.options.adj_y))
     sizes = rows, units, x.dims[-2 if adjoint[0] else -1]
     multiplier = quantize_multipliers(np.full(units, matmul.bmm_multiplier(node)))
@@ -171,27 +178,32 @@ def _matrices(node: Node) -> _Matrices:
 
 def lower_wide_products(node: Node, steps: Lowering) -> None:
     """FULLY_CONNECTED of int16 weights, and BATCH_MATMUL: sums in int64, one rounding."""
-    from litejit.ops.batch_matmul_int8 import turned
-
     w, y, made = node.core.input(1), node.core.output(0), _matrices(node)
-    left, right, lanes = steps.inputs[0], steps.inputs[1], steps.isa.lanes(i32)
-    rows, units, depth = made.sizes
-    if made.plan is None or not y.size or not depth or left is None or right is None:
+    left, right = steps.inputs[0], steps.inputs[1]
+    if made.plan is None or not y.size or not made.sizes[2] or left is None or right is None:
         return
-    right = turned(steps, right, w) if made.turned[1] else right
+    right = turned(steps, right, w.dims, w.dtype.itemsize) if made.turned[1] else right
+    _multiply_wide(steps, made, left, right, byte_weights=w.dtype != I16)
+
+
+def _multiply_wide(
+    steps: Lowering, made: _Matrices, left: Operand, right: Operand, *, byte_weights: bool
+) -> None:
+    lanes, (rows, units, depth) = steps.isa.lanes(i32), made.sizes
     order = packing_int8.channel_order(units, lanes, 1)
     m, shift = (numbers[order].astype(np.int64) for numbers in made.multiplier)
-    blocks = int16.channel_constants(
-        "reduced", lanes, made.bias[order], reduced_multiplier(m), 15 - shift
-    )
+    form = "wide"
+    if made.wide:
+        form, m, shift = "reduced", reduced_multiplier(m), 15 - shift
+    blocks = int16.channel_constants(form, lanes, made.bias[order], m, shift)
     bounds, narrow = np.array(made.limits, np.int32), units if units < lanes else 0
-    spec = int16.Product16Spec(int16.Rescaling16("reduced", narrow=narrow), w.dtype != I16)
+    spec = int16.Product16Spec(int16.Rescaling16(form, narrow=narrow), byte_weights)
     count, x_step, w_step, outer = made.plan
     data, weights, size = rows * depth, depth * units, rows * units
     items = count * -(-rows // spec.rows) * len(blocks)
     for position, (x_at, w_at) in enumerate(outer):
         steps.call(
-            spec, left.at(2 * x_at * data), right.at(w.dtype.itemsize * w_at * weights),
+            spec, left.at(2 * x_at * data), right.at((2 - byte_weights) * w_at * weights),
             steps.constant("blocks", lambda: blocks), steps.constant("limits", lambda: bounds),
             steps.outputs[0].at(2 * position * count * size), rows, depth, units,
             *((1, rows) if made.turned[0] else (depth, 1)),
@@ -203,11 +215,48 @@ def lower_wide_products(node: Node, steps: Lowering) -> None:
 def lower_conv(node: Node, steps: Lowering) -> None:
     """CONV_2D: products of rows with panels, group by group."""
     window = window_of(node)
-    depth = operands(node)[1].dims[3]
-    groups = window.channels // depth
+    weights = operands(node)[1]
+    groups = window.channels // weights.dims[3]
+    if not weights.is_constant:
+        if groups == 1:
+            _late_conv(node, steps, window)
+        return
     layer = _layer(node, steps, window, groups)
     if layer is not None:
         conv_int8.grouped(layer, window, groups, lambda w: w.transpose(1, 2, 0, 3))
+
+
+def _late_conv(node: Node, steps: Lowering, window: Window2D) -> None:
+    """Patches of the image side by side, times weights that the run turns."""
+    left, right, y = steps.inputs[0], steps.inputs[1], node.core.output(0)
+    units, height, width, depth = operands(node)[1].dims
+    taps, pixels = height * width, window.batch * window.out_h * window.out_w
+    if taps > MOST_TAPS or not y.size or left is None or right is None:
+        return
+    patches, cell = steps.temporary(2 * pixels * taps * depth), 2 * depth
+    if window.is_padded:
+        zero = steps.constant("a zero", lambda: np.zeros(32, np.int16))
+        copy_box(steps, patches, zero, [(pixels * taps * depth, 0, 2)], 2)
+    line, image = window.in_w * cell, window.in_h * window.in_w * cell
+    for tap in range(taps):
+        i, j = divmod(tap, width)
+        (top, bottom), (first, stop) = window.rows.valid(i), window.columns.valid(j)
+        row = top * window.stride_h + i * window.dilation_h - window.top
+        column = first * window.stride_w + j * window.dilation_w - window.left
+        box = [
+            (window.batch, image, window.out_h * window.out_w * taps * cell),
+            (bottom - top, window.stride_h * line, window.out_w * taps * cell),
+            (stop - first, window.stride_w * cell, taps * cell),
+            (depth, 2, 2),
+        ]
+        to = patches.at(((top * window.out_w + first) * taps + tap) * cell)
+        copy_box(steps, to, left.at(row * line + column * cell), box, 2)
+    made = _Matrices(
+        (pixels, units, taps * depth), (False, True), _ONE, conv_multipliers(node),
+        _whole(conv_bias(node), units), conv_activation(node), uses_wide_sums(node),
+    )  # fmt: skip
+    right = turned(steps, right, (units, taps * depth), 1)
+    _multiply_wide(steps, made, patches, right, byte_weights=True)
 
 
 def lower_depthwise(node: Node, steps: Lowering) -> None:
@@ -235,9 +284,11 @@ def lower_transpose_conv(node: Node, steps: Lowering) -> None:
 
 def _layer(node: Node, steps: Lowering, window: Window2D, groups: int) -> Layer16 | None:
     data, weights, _ = operands(node)
-    assert weights.value is not None
+    if weights.value is None:
+        return None
+    raw = plain_weights(node, weights.value)
     units = weights.dims[units_axis(node)]
-    chains = _chains(weights.value, groups, axis=units_axis(node))
+    chains = _chains(raw, groups, axis=units_axis(node))
     wider = replace(window, channels=2 * window.channels)
     if not chains or not conv_int8.fits(wider, 2 * units) or not node.output(0).size:
         return None
@@ -246,7 +297,7 @@ def _layer(node: Node, steps: Lowering, window: Window2D, groups: int) -> Layer1
     if uses_wide_sums(node):
         form, m, shift = "reduced", reduced_multiplier(m), 15 - shift.astype(np.int64)
     numbers = _Numbers(
-        Weights(weights.value, 0, "words"), _whole(conv_bias(node), units), m, shift,
+        Weights(raw, 0, "words"), _whole(conv_bias(node), units), m, shift,
         conv_activation(node), form,
     )  # fmt: skip
     return Layer16(node, steps, numbers, data, chains)

@@ -10,8 +10,9 @@ import numpy as np
 from litejit.kernels.pool import PoolSpec, row_lanes
 from litejit.model.options import Pool2DOptions
 from litejit.ops.base import Lowering, Node, Op, Types, builtin
-from litejit.ops.fixedpoint import FLOAT_MAX, activation_range, require_activation
+from litejit.ops.fixedpoint import FLOAT_MAX, activation_range, require_activation, type_range
 from litejit.ops.window import Span, Window2D, window_of
+from litejit.record import replace
 from litejit.types import F32, I8, I16, U8, Array, DType
 
 Combine = Callable[[Array, Array], Array]
@@ -91,6 +92,13 @@ class _Pool(Op):
         cells = w.filter_h * w.filter_w
         if 0 in node.output(0).dims or (what == "mean" and cells > SMALL_WINDOW):
             return
+        if cells == w.stride_h == w.stride_w == 1 and x.dtype != F32:
+            low_end, high_end = type_range(x.dtype)
+            if (low, high) == (low_end, high_end):
+                steps.alias(0, 0)
+                return
+        if w.filter_w == w.stride_w == 1 and not w.left:  # a line is one long pixel
+            w = replace(w, channels=w.in_w * w.channels, in_w=1, out_w=1)
         spec = PoolSpec(what, x.dtype.name)
         row = w.in_w * w.channels
         lanes = row_lanes(spec, steps.isa)

@@ -129,12 +129,11 @@ class ResizeBilinear(_Resize):
 
     def lower(self, node: Node, steps: Lowering) -> None:
         x, y, size, source = node.input(0), node.output(), node.input(1), steps.inputs[0]
-        compiled = x.dtype.name in ("FLOAT32", "UINT8", "INT8")
-        if size.value is None or source is None or x.size == 0 or not compiled:
+        if size.value is None or source is None or x.size == 0:
             return
         batches, height, width, depth = y.dims
         rows, columns = self.lines(node, x.dims, (height, width))
-        kind = np.int32 if x.dtype.name == "INT8" else np.float32
+        kind = {"INT8": np.int32, "INT16": np.int64}.get(x.dtype.name, np.float32)
         pitch, sizes = x.dims[2] * depth, (x.dims, y.dims)
         tables = [
             steps.constant(f"rows {sizes}", lambda: _pairs(rows.lower, rows.upper, pitch)),

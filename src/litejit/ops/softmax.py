@@ -404,9 +404,11 @@ class LocalResponseNormalization(Op):
         if x.size == 0 or source is None:
             return
         o, n = node.options or LocalResponseNormalizationOptions(), x.dims[-1]
-        radius, rows = min(o.radius, n - 1), x.size // n
+        radius, lanes = min(o.radius, n - 1), steps.isa.vector_bytes // 8
+        items = -(-x.size // lanes)
+        channels = steps.constant("channels", lambda: np.arange(n + 16, dtype=np.int32) % n)
         steps.call(
-            NeighboursF32(), source, steps.outputs[0], n, radius,
-            *(float(number) for number in (o.alpha, o.bias, -o.beta)), items=rows,
-            cost_ns=rows * -(-n // (steps.isa.vector_bytes // 8)) * (25 + 4.0 * radius),
+            NeighboursF32(), source, steps.outputs[0], channels, x.size, n, radius,
+            *(float(number) for number in (o.alpha, o.bias, -o.beta)),
+            items=items, cost_ns=items * (25 + 4.0 * radius),
         )  # fmt: skip
