@@ -8,6 +8,7 @@ import sys
 
 import numpy as np
 import pytest
+from tests.micro.arena_models import model_of
 
 from litejit.errors import ModelError, PrepareError
 from litejit.micro.allocations import ArenaTooSmall, allocations, least_arena_of
