@@ -132,9 +132,12 @@ def test_sequences_are_turned_up_to_their_length(isa, kind, batch, along):
         moved = np.moveaxis(np.moveaxis(want, batch, 0)[b], along - (along > batch), 0)
         moved[:length] = moved[:length][::-1].copy()
     pick = pick_spec(inside, isa.vector_bytes)
-    spec = ReverseSequenceSpec(np.dtype(kind).itemsize * 8, pick.lanes, pick.groups)
-    numbers = [n for a in (batch, along) for n in (x.strides[a] // inside, x.shape[a])]
-    status, rows = np.zeros(8, np.int64), x.size // inside
+    spec = ReverseSequenceSpec(
+        np.dtype(kind).itemsize * 8, pick.lanes, pick.groups, along > batch
+    )
+    low, high = sorted((along, batch))
+    numbers = x.shape[low], int(np.prod(x.shape[low + 1 : high])), x.shape[high]
+    status, rows = np.zeros(8, np.int64), x.size // inside // x.shape[high]
     args = (x, np.zeros_like(x), lengths, status, *numbers, inside)
     got = run(spec, *args, items=rows, isa=isa, cuts=(rows // 3,))[1]
     np.testing.assert_array_equal(got, want)

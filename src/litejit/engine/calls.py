@@ -110,7 +110,7 @@ class RunnerCall:
             memory = runner.array(number)
             if memory is not None and not runner.types[number].is_constant:
                 memory[...] = array
-        runner.run()
+        runner.run_sections()
         results = [runner.array(number) for number in runner.subgraph.outputs]
         return [np.empty(0, np.uint8) if array is None else array.copy() for array in results]
 

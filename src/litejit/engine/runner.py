@@ -187,7 +187,7 @@ class SubgraphRunner:
             program = self.sections[0].program
             self.run_first = program.run
             stays = self._layout == self.session.layout
-            never_fails = not self.has_state or program.cannot_fail
+            never_fails = not self.has_state or program.fails_unchanged
             self.is_plain = self.is_whole and stays and never_fails
             self.session.runners.add(self)
 
@@ -361,6 +361,8 @@ class SubgraphRunner:
         """Run the graph once; a run that does not finish leaves the state as it was."""
         if self._layout != self.session.layout:
             self.allocate()
+        if self._assumptions is not None and self._assumptions.run_unchanged():
+            return
         before = self.saved()
         try:
             self.run()
@@ -393,6 +395,8 @@ class SubgraphRunner:
         """Run the graph section by section, as shapes are found."""
         section = self._first
         section.program.run()
+        if self.is_whole:
+            return
         with budget.shortage_named("invoke"):
             self._run_on(section)
 

@@ -141,33 +141,39 @@ class EmbedSpec(KernelSpec):
 class ReverseSequenceSpec(KernelSpec):
     """Turns the first lengths[b] rows along one dimension around; b counts another dimension.
 
-    Arguments: x, y, lengths, status, then the number of rows from one to the next and the size of
-    the dimension of b, the same of the other dimension, and run (bytes of a row). An item is a
-    row. A length outside [0, size] stores `1 << 48 | b` at `status`. `bits` is the width of a
-    length; `lanes` and `groups` as in PickSpec.
+    x has shape [n, outer, between, inner, run], run in bytes; the sequence runs along inner with
+    `is_inner`, b along outer, else the other way round. Arguments: x, y, lengths, status, outer,
+    between, inner, run. An item is the `inner` rows of one (n, outer, between). A length outside
+    [0, size] stores `1 << 48 | b` at `status`. `bits` is the width of a length; `lanes` and
+    `groups` as in PickSpec.
     """
 
     bits: int
     lanes: int
     groups: int
+    is_inner: bool
 
     def emit(self, name: str, isa: Isa) -> str:
         """IR text of the kernel."""
-        words = ("batch_step", "batches", "step", "size", "run")
         fn = Function(name, isa, x=Ptr(i8), y=Ptr(i8), lengths=Ptr(Type("i", self.bits)),
-                      status=Ptr(i64), **dict.fromkeys(words, i64))  # fmt: skip
-        x, y, lengths, status, batch_step, batches, step, size, run = fn.args
+                      status=Ptr(i64), outer=i64, between=i64, inner=i64, run=i64)  # fmt: skip
+        x, y, lengths, status, outer, between, inner, run = fn.args
         word = Type("i", 8 * self.lanes) if self.lanes <= 8 else i8 * self.lanes
+        size = inner if self.is_inner else outer
+        step = fn.const(1, i64) if self.is_inner else between * inner
         with fn.loop(fn.end, start=fn.begin) as item:
-            batch, place = item / batch_step % batches, item / step % size
-            length = lengths[batch].to(i64)
-            inside = length.to(u64) <= size.to(u64)
-            turned = (place < length).choose(length - 1 - place * 2, 0)
-            with fn.when(inside):
-                source = x + (item + turned * step) * run
-                copy_bytes(fn, source, y + item * run, run, word, self.groups)
-            with fn.when(inside ^ True):
-                status[0] = batch | (1 << 48)
+            which = item / between % outer
+            with fn.loop(inner) as j:
+                batch, place = (which, j) if self.is_inner else (j, which)
+                length = lengths[batch].to(i64)
+                inside = length.to(u64) <= size.to(u64)
+                turned = (place < length).choose(length - 1 - place * 2, 0)
+                row = item * inner + j
+                with fn.when(inside):
+                    source = x + (row + turned * step) * run
+                    copy_bytes(fn, source, y + row * run, run, word, self.groups)
+                with fn.when(inside ^ True):
+                    status[0] = batch | (1 << 48)
         return fn.ir()
 
 

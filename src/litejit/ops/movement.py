@@ -403,15 +403,12 @@ class ReverseSequence(Op):
         if not lowers(x):
             return
         along, batch = node.options.seq_dim, node.options.batch_dim
-        inside = x.dims[max(along, batch) + 1 :]
-        run, rows = math.prod(inside) * x.dtype.itemsize, x.size // math.prod(inside)
-        counts = row_strides(x.dims, 1)
-        numbers = [
-            n for axis in (batch, along) for n in (counts[axis] // math.prod(inside), x.dims[axis])
-        ]
-        pick = pick_spec(run, steps.isa.vector_bytes)
+        low, high = sorted((along, batch))
+        run = math.prod(x.dims[high + 1 :]) * x.dtype.itemsize
+        outer, between, inner = x.dims[low], math.prod(x.dims[low + 1 : high]), x.dims[high]
+        pick, rows = pick_spec(run, steps.isa.vector_bytes), x.nbytes // run
+        spec = ReverseSequenceSpec(lengths.dtype.bits, pick.lanes, pick.groups, along == high)
         steps.call(
-            ReverseSequenceSpec(lengths.dtype.bits, pick.lanes, pick.groups), input_of(steps, 0),
-            steps.outputs[0], input_of(steps, 1), steps.status, *numbers, run,
-            items=rows, cost_ns=rows * (15 + 0.05 * run),
+            spec, input_of(steps, 0), steps.outputs[0], input_of(steps, 1), steps.status,
+            outer, between, inner, run, items=rows // inner, cost_ns=rows * (4 + 0.05 * run),
         )  # fmt: skip
