@@ -178,14 +178,13 @@ def planned_buffers(
             buffers.append(
                 Buffer(tensor.name, size, first, last, 0, offset, state.number, tensor.index)
             )
-    for number, scratch in enumerate(scratches):
-        if scratch.nbytes:
-            first, last = lifetimes.scratches.get(number, (-1, -1))
-            where = model.subgraphs[scratch.subgraph].operators[scratch.operator]
-            name = f"scratch of {model.operator_name(where)} {scratch.operator}"
-            size = round_up(scratch.nbytes, ALIGNMENT)
-            owner = (scratch.subgraph, -1, scratch.operator)
-            buffers.append(Buffer(name, size, first, last, 0, ONLINE, *owner))
+    for number, scratch in enumerate(scratches):  # one of no bytes takes an entry, too
+        first, last = lifetimes.scratches.get(number, (-1, -1))
+        where = model.subgraphs[scratch.subgraph].operators[scratch.operator]
+        name = f"scratch of {model.operator_name(where)} {scratch.operator}"
+        size = round_up(scratch.nbytes, ALIGNMENT)
+        owner = (scratch.subgraph, -1, scratch.operator)
+        buffers.append(Buffer(name, size, first, last, 0, ONLINE, *owner))
     return buffers
 
 
