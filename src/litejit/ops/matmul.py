@@ -149,7 +149,8 @@ class FullyConnected(Op):
             _require_fc_quantization(node)
         if not fc_is_shuffled(node):
             node.require(len(node.outputs) == 1, f"has {len(node.outputs)} outputs, expected 1")
-            return [node.output(0).with_shape(shape)]
+            out = node.output(0).with_shape(shape)
+            return [out if depth else out.with_value(np.zeros(shape, out.dtype.numpy))]
         node.require(len(node.outputs) == 2, "shuffled weights need a second output")
         ok = shape[0] in (1, 4) and depth % 16 == 0 and units % 4 == 0
         node.require(ok, f"shuffled weights take 1 or 4 rows, got {shape[0]} of {weights.shape}")

@@ -54,10 +54,14 @@ class Reduction(Op):
             zero = x.zero_point == 0 and y.zero_point == 0
             node.require(zero, "INT16 needs zero point 0")
         self.require_quantization(node, x, y)
-        if axis.value is None:
+        found = np.zeros(0, np.int32) if axis.size == 0 else axis.value
+        if found is None:
             return [made(node, None, x.dtype)]
-        axes = normal_axes(node.require, axis.value, x.rank)
-        return [made(node, reduced_shape(x.dims, axes, self.keeps(node)), x.dtype)]
+        axes = normal_axes(node.require, found, x.rank)
+        y = made(node, reduced_shape(x.dims, axes, self.keeps(node)), x.dtype)
+        if x.size == 0:  # nothing is folded: the result is known
+            return [y.with_value(self.reference(node, np.zeros(x.dims, x.dtype.numpy), found))]
+        return [y]
 
     def require_quantization(self, node: Node, x: TensorType, y: TensorType) -> None:
         """Refuse scales and zero points that the arithmetic has no answer for."""

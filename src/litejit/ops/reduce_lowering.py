@@ -54,9 +54,9 @@ def as_one_axis(shape: tuple[int, ...], axes: tuple[int, ...]) -> tuple[int, int
 def lower_reduction(op: Reduction, node: Node, steps: Lowering) -> None:
     """One kernel; axes that do not lie side by side are brought together by a copy first."""
     x, axis, source = node.input(0), node.input(1), steps.inputs[0]
-    if axis.value is None or x.size == 0 or source is None:
+    if (axis.value is None and axis.size) or x.size == 0 or source is None:
         return
-    axes = normal_axes(node.require, axis.value, x.rank)
+    axes = () if axis.value is None else normal_axes(node.require, axis.value, x.rank)
     view, in_order = as_one_axis(x.dims, axes), op.word == "prod"
     count = math.prod(x.dims[j] for j in axes)
     rescaling = _rescaling(op, node, steps, count, whole=len(axes) == x.rank > 0)
