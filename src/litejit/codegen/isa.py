@@ -6,6 +6,7 @@ Kernels ask an Isa for lanes and primitives; they never compare its name.
 from __future__ import annotations
 
 import os
+import sys
 from functools import cache
 
 from litejit import settings
@@ -207,6 +208,9 @@ def _machine() -> str:
     return platform.machine()
 
 
+_AT_HWCAP, _HWCAP_ASIMDDP = 16, 1 << 20  # of <linux/auxvec.h> and AArch64's <asm/hwcap.h>
+
+
 @cache
 def host_isas() -> tuple[Isa, ...]:
     """Every instruction set that this CPU runs, best first."""
@@ -218,18 +222,30 @@ def host_isas() -> tuple[Isa, ...]:
 
 def _cpu_flags(machine: str) -> frozenset[str]:
     """Feature names in Linux's spelling; on other systems what every such CPU has."""
+    if machine == "aarch64":
+        return _flags_of_aarch64()
     try:
         with open("/proc/cpuinfo", "rb") as file:
             text = file.read(8192).decode("ascii", "replace")
     except OSError:
-        if machine == "aarch64":  # every CPU that macOS or Windows runs on has dot products
-            return frozenset({"asimddp"})
         return _flags_from_llvm()
     for line in text.splitlines():
         name, _, value = line.partition(":")
-        if name.strip() in ("flags", "Features"):
+        if name.strip() == "flags":
             return frozenset(value.split())
     return frozenset()
+
+
+def _flags_of_aarch64() -> frozenset[str]:
+    if sys.platform != "linux":  # every CPU that macOS or Windows runs on has dot products
+        return frozenset({"asimddp"})
+    try:  # what the kernel tells this process, where /proc/cpuinfo may be of another machine
+        with open("/proc/self/auxv", "rb") as file:
+            words = memoryview(file.read()).cast("Q")
+    except OSError:
+        return frozenset()
+    found = dict(zip(words[::2], words[1::2], strict=True)).get(_AT_HWCAP, 0)
+    return frozenset({"asimddp"}) if found & _HWCAP_ASIMDDP else frozenset()
 
 
 def _flags_from_llvm() -> frozenset[str]:
