@@ -88,4 +88,4 @@ def shortage_named(what: str) -> Iterator[None]:
 
 def out_of_memory(what: str, error: BaseException) -> MemoryLimitError:
     """The exception for an allocation that the system refused."""
-    return MemoryLimitError(f"{what}: {error or 'the system gives no more memory'}")
+    return MemoryLimitError(f"{what}: {str(error) or 'the system gives no more memory'}")

@@ -13,6 +13,7 @@ from litejit.record import Record
 from litejit.types import Array, TensorType
 
 _PLENTY = 1 << 40  # bytes of address space that no run exhausts
+_SMALL = 64  # elements of an operand that may tell a shape
 _TEMPORARY = 8  # bytes that a NumPy meaning takes for one element, beside the results
 
 
@@ -85,8 +86,28 @@ def _run_one(node: Node, arrays: dict[int, Array]) -> list[Array]:
         elements = sum(t.size for t in node.outputs if t is not None and t.shape is not None)
         budget.check_room(f"{node.name} (operator {node.index})", _TEMPORARY * elements)
     operands = [_value(tensor, arrays) for tensor in node.inputs]
+    if any(t is not None and t.shape is None for t in node.outputs):
+        _check_results(node, operands)
     result = node.op.reference(node, *operands)
     return list(result) if isinstance(result, tuple) else [result]
+
+
+def _check_results(node: Node, operands: list[Array | None]) -> None:
+    """Refuse results too large for memory, where the values of small operands tell their shapes."""
+    if node.op.called(node.options):
+        return
+    known = tuple(
+        t if t is None or array is None or array.size > _SMALL else t.with_value(array)
+        for t, array in zip(node.inputs, operands, strict=True)
+    )
+    try:
+        found = node.op.infer(node.with_types(known, node.outputs))
+    except Exception:  # the run itself says what is wrong, in its own words
+        return
+    for tensor in found:
+        if tensor.shape is not None:
+            what = f"{node.name} (operator {node.index}): result {tensor.shape}"
+            budget.check(tensor.nbytes, what)
 
 
 def _value(tensor: TensorType | None, arrays: dict[int, Array]) -> Array | None:
