@@ -149,6 +149,9 @@ class Immediate:
     def constant(self, name, make):
         return Memory(self._fenced(make()))
 
+    def scratch(self, nbytes):
+        return Memory(self._fenced(np.zeros(nbytes, np.uint8)))
+
     def alias(self, output=0, input=0):
         self.aliases += 1
         source = self.sources[input].array
