@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tests.ops.whole import Given, agrees, fixed, run
+from tests.ops.whole import Given, agrees, fixed, model_of, run
 
+from litejit.interpreter import Interpreter
 from litejit.model.options.control import RandomOptions
 from litejit.model.options.stablehlo import RngAlgorithm, StablehloRngBitGeneratorOptions
-from litejit.ops.counters import counting, philox, threefry, words
+from litejit.ops.counters import counting, philox, threefry, unit_floats, words
 from litejit.types import F32, F64, I8, I32, I64, U32, U64
 
 SEEDS = [(1, 2), (5, 0), (0, 9), (-3, 4), (1 << 31, 7), ((1 << 32) + 1, 0)]
@@ -127,3 +128,25 @@ def test_a_custom_multinomial_takes_doubles():
     operands = [Given(np.array([[0.0, 50.0]])), fixed(np.array(9, np.int32))]
     (y,) = run("Multinomial", {}, operands, [I64])
     assert y.tolist() == [[1] * 9]
+
+
+def test_a_sequence_goes_on_whatever_shapes_are_asked_for():
+    """After many shapes no Program is kept for each of them: nothing must begin anew."""
+    shapes = [np.array([n, 2], np.int32) for n in (*range(1, 14), 3, 3)]
+    options = RandomOptions(seed=5, seed2=6)
+    content = model_of("RANDOM_UNIFORM", options, [Given(shapes[0])], [F32])
+    interpreter = Interpreter(model_content=content)
+    interpreter.allocate_tensors()
+    drawn = []
+    for shape in shapes:
+        interpreter.set_tensor(interpreter.get_input_details()[0]["index"], shape)
+        interpreter.invoke()
+        drawn.append(interpreter.get_tensor(interpreter.get_output_details()[0]["index"]))
+    start = 0
+    for shape, found in zip(shapes, drawn, strict=True):
+        assert found.shape == tuple(shape)
+        count = found.size
+        blocks = -(-count // 4)
+        bits = philox((5, 0), counting((start, 0, 6, 0), blocks, carry=4)).reshape(-1)[:count]
+        np.testing.assert_array_equal(found.reshape(-1), unit_floats(bits))
+        start += blocks

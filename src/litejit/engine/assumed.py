@@ -6,6 +6,9 @@ change. So the graph is prepared once more with the values of a run as if they w
 with nodes that look whether they are the same: that Program needs no Python. As soon as a value is
 another one, the sections run and find the values of the next Program.
 
+Some operators have no such operand, but kernels that refuse a run whose results have other shapes
+than they were made for: then it is the shapes of a run's results that are taken for known.
+
 Results come from such a Program whenever there is one for a run's values, in the first run with
 them, too: they do not depend on what ran before. An operator may run twice in such a run, so graphs
 with the user's own operators always run in sections.
@@ -13,11 +16,11 @@ with the user's own operators always run in sections.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import combinations
 from typing import TYPE_CHECKING
 
-from litejit.engine.prepare import infer
+from litejit.engine.prepare import Assumed, infer
 from litejit.engine.rewrite import may_decide
 from litejit.errors import InvokeError
 from litejit.ops.base import Node
@@ -36,10 +39,24 @@ class Assumptions:
     def __init__(self, runner: SubgraphRunner) -> None:
         self._runner = runner
         self._current: Section | None = None
-        self._values: dict[int, Array] = {}  # of the current Program
-        self._made: dict[tuple[tuple[int, bytes], ...], Section] = {}
+        self._fails_unchanged = False  # of the current Program
+        self._assumed: dict[int, Assumed] = {}  # by the current Program
+        self._made: dict[tuple[tuple[int, object], ...], Section] = {}
         self._first = runner.sections[0]
         self._are_useful = runner.isa is not None and not runner.runs_foreign_code
+
+    def run_unchanged(self) -> bool:
+        """Run the graph, if that cannot fail or a failure changes no state; False: it did not run.
+
+        Where nothing has to be taken back, nothing has to be saved.
+        """
+        if self._current is None or not self._fails_unchanged:
+            return False
+        try:
+            self._current.program.run()
+        except InvokeError:
+            return False
+        return True
 
     def run(self) -> None:
         """Run the graph once."""
@@ -57,38 +74,48 @@ class Assumptions:
             self._current = None
             runner.sections = [self._first]
         runner.run_sections()
+        after = runner.saved() if before is not None else None  # preparing begins sequences anew
         section = self._find() if self._are_useful else None
         if section is None:
+            if after is not None:
+                runner.restore(after)
             return
         if before is not None:
             runner.restore(before)
         self._current, runner.sections = section, [section]
+        self._fails_unchanged = section.program.fails_unchanged
         runner.types = section.graph.types
         section.program.run()
 
     def _hold(self) -> bool:
-        """Did the run that just failed see the values that its Program was made for?"""
+        """Is it certain that the run that just failed was one that its Program was made for?"""
         assert self._current is not None
         views = self._current.program.views
-        return all(views[i].tobytes() == value.tobytes() for i, value in self._values.items())
+        return all(
+            not isinstance(found, tuple) and views[i].tobytes() == found.tobytes()
+            for i, found in self._assumed.items()
+        )
 
     def _find(self) -> Section | None:
-        """The Program for the values that the sections just found; None: give up."""
-        values = self._observed()
-        key = tuple((i, value.tobytes()) for i, value in sorted((values or {}).items()))
-        if values and key not in self._made and len(self._made) < MOST_PROGRAMS:
-            made = self._runner.assuming(values)
+        """The Program for what the sections just found; None: give up."""
+        assumed = self._observed() or {}
+        key = tuple([
+            (i, found if isinstance(found, tuple) else found.tobytes())
+            for i, found in sorted(assumed.items(), key=lambda pair: pair[0])
+        ])  # fmt: skip
+        if assumed and key not in self._made and len(self._made) < MOST_PROGRAMS:
+            made = self._runner.assuming(assumed)
             if made is not None:
                 self._made[key] = made
-        self._values, section = values or {}, self._made.get(key)
+        self._assumed, section = assumed, self._made.get(key)
         if section is None:
             self._are_useful = False
             self._made.clear()
         return section
 
-    def _observed(self) -> dict[int, Array] | None:
-        """The values that decided shapes in this run; None where others than they did."""
-        found: dict[int, Array] = {}
+    def _observed(self) -> dict[int, Assumed] | None:
+        """The values that decided shapes in this run, or the shapes; None where others did."""
+        found: dict[int, Assumed] = {}
         for section in self._runner.sections:
             for node in section.graph.nodes:
                 if any(t is not None and t.shape is None for t in node.outputs):
@@ -99,10 +126,12 @@ class Assumptions:
         return found
 
     @staticmethod
-    def _deciding(node: Node, views: dict[int, Array]) -> dict[int, Array] | None:
-        """The fewest operands whose values tell the shapes of a node's results."""
+    def _deciding(node: Node, views: dict[int, Array]) -> Mapping[int, Assumed] | None:
+        """The fewest operands whose values tell the shapes of a node's results, or the shapes."""
         if node.op.called(node.options):
             return None
+        if node.op.checks_shape:
+            return {t.index: views[t.index].shape for t in node.outputs if t is not None}
         for tensors in _subsets(may_decide(node)):
             values = {t.index: views[t.index].copy() for t in tensors}
             known = [

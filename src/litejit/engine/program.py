@@ -45,17 +45,25 @@ class Program:
         return self._lowered
 
     @property
-    def cannot_fail(self) -> bool:
-        """Is this one run of kernels that refuse no data and end before anything interrupts them?
+    def fails_unchanged(self) -> bool:
+        """Has a run that fails changed no state?
 
-        A failure of such a run, that of a second thread, comes before it has changed anything.
+        So it is where one run of kernels ends before anything interrupts it, and those that may
+        refuse their data come before the first that changes state.
         """
         (first, *more) = self.segments or (None,)
         if more or not isinstance(first, NativeCall) or not first.native.is_short:
             return False
-        steps = (step for step in first.steps if isinstance(step, NativeStep))
-        places = (place for step in steps for place in step.operands if isinstance(place, Place))
-        return all(place.kind != "status" for place in places)
+        may_have_changed = False
+        for step in first.steps:
+            if isinstance(step, NativeStep):
+                node = step.node
+                kinds = {place.kind for place in step.operands if isinstance(place, Place)}
+                impure = not node.op.is_pure and len(node.outputs) > 0
+                may_have_changed = may_have_changed or impure or bool(node.op.mutates)
+                if "status" in kinds and may_have_changed:
+                    return False
+        return True
 
     def __str__(self) -> str:
         lines = []

@@ -25,7 +25,7 @@ from litejit.types import Array, TensorType
 if TYPE_CHECKING:  # the stages are imported when a graph goes through them
     from litejit.engine.assumed import Assumptions
     from litejit.engine.graph import Graph
-    from litejit.engine.prepare import ResolvedOperator
+    from litejit.engine.prepare import Assumed, ResolvedOperator
     from litejit.engine.program import Program
     from litejit.engine.steps import Lowered
 
@@ -217,10 +217,10 @@ class SubgraphRunner:
         views = self._first.program.views
         return {index: views[index] for index in self._first.graph.inputs}
 
-    def assuming(self, values: dict[int, Array]) -> Section | None:
-        """The whole graph for these values of inner tensors; None if it still falls apart."""
+    def assuming(self, assumed: dict[int, Assumed]) -> Section | None:
+        """The whole graph under these assumptions; None if it falls apart all the same."""
         try:
-            section = self._first_section(self._shapes, self.state, self._given(), values)
+            section = self._first_section(self._shapes, self.state, self._given(), assumed)
         except LitejitError:
             return None
         return section if self._is_whole(section) else None
@@ -235,7 +235,7 @@ class SubgraphRunner:
         shapes: dict[int, tuple[int, ...]],
         state: State,
         given: dict[int, Array] | None = None,
-        assumed: dict[int, Array] | None = None,
+        assumed: dict[int, Assumed] | None = None,
     ) -> Section:
         """The section in which all begins."""
         from litejit.model.verify import check_graph
@@ -285,7 +285,7 @@ class SubgraphRunner:
         start: int,
         state: State,
         given: dict[int, Array],
-        assumed: dict[int, Array] | None = None,
+        assumed: dict[int, Assumed] | None = None,
     ) -> Section:
         from litejit.engine.prepare import prepare
         from litejit.engine.rewrite import rewrite, with_all_tensors
