@@ -389,7 +389,8 @@ def _checked(kind: Any, num_threads: Any) -> int:
 
 def _content(model_path: Any, model_content: Any) -> bytes:
     if not model_path and not model_content:
-        raise ValueError("`model_path` or `model_content` must be specified.")
+        empty = "" if model_content is None else "\nmodel_content is an empty file"
+        raise ValueError(f"`model_path` or `model_content` must be specified.{empty}")
     if model_path and model_content:
         raise ValueError("Can't both provide `model_path` and `model_content`")
     if not isinstance(model_content, bytes):
