@@ -182,6 +182,17 @@ def test_quantization_rounds_halves_away_and_saturates(target: DType, isa: Isa) 
 
 
 @every_isa
+@pytest.mark.parametrize("nan_is_high", [False, True])
+def test_what_int32_cannot_hold_may_be_quantized_as_nan(nan_is_high: bool, isa: Isa) -> None:
+    x = np.array([np.nan, np.inf, -np.inf, 1e30, -1e30, 2.0**29, -(2.0**29) - 64, 1e5, -1e5, 1.0])
+    x = np.tile(x.astype(np.float32), 5)
+    spec = kernels.QuantizeSpec(0, (1,), I8, "away", nan_is_high, True, True)
+    y = flat(spec, isa, [x], np.zeros(len(x), np.int8), 0.25, 4.0, 0)
+    lost = 127 if nan_is_high else -128
+    assert y.tolist() == [*[lost] * 7, 127, -128, 4] * 5
+
+
+@every_isa
 def test_dequantization_rounds_once(isa: Isa) -> None:
     for dtype, zero in ((I8, -7), (U8, 130), (I16, 0)):
         x = values(dtype, 300, 6)

@@ -323,15 +323,21 @@ class QuantizeSpec(WalkSpec):
     """y = clamp(round(x / scale) + zero_point) of float32.
 
     `rounding` is "away" (halves away from zero) or "even" (halves to even, of x * (1 / scale)).
-    NaN becomes the largest code where `nan_is_high`, else the smallest; to int16 so does what
-    int32 cannot hold. Arguments: scale, 1 / scale, zero point. Scale and inverse are `ordinary`
-    if far from the ends of float32.
+    NaN becomes the largest code where `nan_is_high`, else the smallest; where `wraps`, and to
+    int16, so does what int32 cannot hold. Arguments: scale, 1 / scale, zero point. Scale and
+    inverse are `ordinary` if far from the ends of float32.
     """
 
     target: DType
     rounding: str
     nan_is_high: bool
     ordinary: bool
+    wraps: bool = False
+
+    @property
+    def reach(self) -> float:
+        """How far from 0 a quotient is not cut; int32 ends below 2**40."""
+        return 2.0**40 if self.wraps or self.target == I16 else _FAR
 
     def operands(self) -> tuple[Type, ...]:
         """x."""
@@ -348,14 +354,15 @@ class QuantizeSpec(WalkSpec):
     def prepare(self, fn: Function, isa: Isa, extras: list[Any]) -> list[Any]:
         """In every lane; and how far x may be from 0."""
         scale, inverse, zero = (value.splat(self.lanes(isa)) for value in extras)
-        return [scale, inverse, zero.to(i32), scale * (2.0**40 if self.target == I16 else _FAR)]
+        return [scale, inverse, zero.to(i32), scale * self.reach]
 
     def body(self, fn: Function, isa: Isa, values: list[Value], made: list[Any]) -> Value:
         """What is far outside is cut before integers are made."""
         real, zero = self._quotient(fn, isa, values[0], made), made[2]
-        if self.target == I16:
+        if self.reach > _FAR:
             end = fn.const(_FAR if self.nan_is_high else -_FAR, real.type)
-            real = self._near((real < _TOP32).choose(real, end), fn.const(_FAR, real.type))
+            held = (real < _TOP32) & (real > -_TOP32)
+            real = self._near(held.choose(real, end), fn.const(_FAR, real.type))
         if self.rounding == "even":
             whole = math.nearest(real)
         else:
@@ -376,7 +383,7 @@ class QuantizeSpec(WalkSpec):
         scale, inverse, _, far = made
         if not self.ordinary:
             quotient = x * inverse if self.rounding == "even" else x / scale
-            return self._near(quotient, fn.const(2.0**40 if self.target == I16 else _FAR, x.type))
+            return self._near(quotient, fn.const(self.reach, x.type))
         x = self._near(x, far)
         near = x * inverse
         if self.rounding == "even":

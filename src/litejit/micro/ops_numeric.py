@@ -322,8 +322,9 @@ class Cast(quantize.Cast):
 
 
 class Quantize(quantize.Quantize):
-    """int8 to int32 too; float32 to int8 and int16."""
+    """int8 to int32 too; float32 to int8 and int16, where what int32 cannot hold is as NaN."""
 
+    wraps: ClassVar[bool] = True
     wide: ClassVar[tuple[DType, ...]] = (I8, U8)
 
     def infer(self, node: Node) -> Types:

@@ -200,7 +200,9 @@ def cast(node: Node, steps: Lowering, *, nan_is_zero: bool = False) -> None:
     _call(node, steps, lambda rank, moves: kernels.CastSpec(rank, moves, x, y, nan_is_zero))
 
 
-def quantize(node: Node, steps: Lowering, *, to_even: bool = False) -> None:
+def quantize(
+    node: Node, steps: Lowering, *, to_even: bool = False, wraps: bool = False
+) -> None:  # fmt: skip
     """float32 with one scale, and integers to integers."""
     x, y = node.input(0), node.output(0)
     if x.dtype in (I8, U8) and y.dtype in (I8, U8):
@@ -213,7 +215,8 @@ def quantize(node: Node, steps: Lowering, *, to_even: bool = False) -> None:
         return
     with np.errstate(all="ignore"):
         inverse = float(np.float32(1) / np.float32(y.scale))
-    kind = ("even" if to_even else "away", y.zero_point < 0 or to_even, 2.0**-60 < y.scale < 2.0**60)
+    ordinary = 2.0**-60 < y.scale < 2.0**60
+    kind = ("even" if to_even else "away", y.zero_point < 0 or to_even, ordinary, wraps)
     _call(
         node, steps, lambda rank, moves: kernels.QuantizeSpec(rank, moves, y.dtype, *kind),
         (y.scale, inverse, y.zero_point),

@@ -6,7 +6,7 @@ internal/reference/{quantize,requantize,dequantize}.h, internal/quantization_uti
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -85,6 +85,7 @@ class Quantize(Op):
 
     options = options.QuantizeOptions
     is_elementwise = True
+    wraps: ClassVar[bool] = False  # to 8 bits, too, what int32 cannot hold is as NaN
 
     def infer(self, node: Node) -> Types:
         """One output of x's shape."""
@@ -117,8 +118,8 @@ class Quantize(Op):
                 rounded = lut.round_away(x / scales)
                 codes = lut.to_integer(rounded, -(2**31), 2**31 - 1, nan=-(2**31))
                 lost = np.isnan(rounded)
-                if target.dtype == I16:
-                    lost |= rounded >= 2**31
+                if self.wraps or target.dtype == I16:
+                    lost |= np.abs(rounded) >= 2**31
                     codes = np.where(lost, -(2**31), codes)
                 wrapped = lost & (zero_points < 0)
                 codes = np.where(wrapped, 2**31 - 1, codes)
@@ -147,7 +148,7 @@ class Quantize(Op):
         """A vector kernel from float32, a table from 8-bit to 8-bit codes."""
         from litejit.ops import lowering
 
-        lowering.quantize(node, steps, to_even=self.rounds_to_even(node))
+        lowering.quantize(node, steps, to_even=self.rounds_to_even(node), wraps=self.wraps)
 
 
 @builtin("DEQUANTIZE", versions=range(1, 10))

@@ -1,0 +1,119 @@
+"""Numbers and refusals in which TFLM differs from LiteRT, checked against its wheel's own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.micro.arena_models import ints, runnable
+
+from litejit.micro.runtime import Interpreter
+from litejit.model.builder import per_channel
+from litejit.model.options import ReducerOptions
+from litejit.ops import fixedpoint
+from litejit.record import replace
+from litejit.types import F32, I8, I16, I32, I64, Array, DType
+
+BIG = 1 << 22
+
+
+def run(model: Any, *values: Array) -> Array:
+    interpreter = Interpreter.from_bytes(model.to_bytes(), arena_size=BIG)
+    for number, value in enumerate(values):
+        interpreter.set_input(value, number)
+    assert interpreter.invoke() == 0
+    return np.asarray(interpreter.get_output(0))
+
+
+def refusal(model: Any) -> str:
+    with pytest.raises(RuntimeError, match="^TFLM failed to allocate tensors") as caught:
+        Interpreter.from_bytes(model.to_bytes(), arena_size=BIG)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("zero", [-5, 0, 5])
+def test_what_int32_cannot_hold_is_quantized_as_nan_is(zero: int) -> None:
+    # the sum of int32's least number and the zero point wraps where that is negative
+    values = np.array([np.nan, 3e38, -3e38, 1.0, -1.0], np.float32)
+    model = runnable("QUANTIZE", [((5,), F32)], [((5,), I8, per_channel([0.5], [zero]))])
+    lost = 127 if zero < 0 else -128
+    assert run(model, values).tolist() == [lost, lost, lost, 2 + zero, zero - 2]
+
+
+def test_sums_of_int8_are_scaled_in_fixed_point() -> None:
+    scale, total = per_channel([0.25], [0]), per_channel([0.5], [0])
+    model = runnable(
+        "SUM", [((4, 1), I8, scale), ((1,), I32, ints(0))], [((1,), I8, total)],
+        options=ReducerOptions(keep_dims=False),
+    )  # fmt: skip
+    # halves go up in the high half of a product; LiteRT's float32 takes -2.5 to -3
+    assert run(model, np.array([[5], [0], [0], [0]], np.int8)).tolist() == [3]
+    assert run(model, np.array([[-5], [0], [0], [0]], np.int8)).tolist() == [-2]
+
+
+@pytest.mark.parametrize("dtype", [F32, I8, I32, I64])
+def test_zeros_like_takes_int8_too(dtype: DType) -> None:
+    model = runnable("ZEROS_LIKE", [((2, 3), dtype)], [((2, 3), dtype)])
+    assert not run(model, np.ones((2, 3), dtype.numpy)).any()
+
+
+@pytest.mark.parametrize("name", ["LOG", "SIN", "SQUARE", "ABS", "RSQRT"])
+def test_types_of_elementwise_operators_are_refused_when_they_run(name: str) -> None:
+    model = runnable(name, [((4,), I32)], [((4,), I32)])
+    interpreter = Interpreter.from_bytes(model.to_bytes(), arena_size=BIG)
+    with pytest.raises(RuntimeError, match="^Interpreter invocation failed"):
+        interpreter.invoke()
+
+
+def test_what_has_to_be_constant_is_refused_when_it_is_prepared() -> None:
+    pads = runnable("PAD", [((2, 3), F32), ((2, 2), I32)], [((4, 5), F32)])
+    assert "computed while the model runs" in refusal(pads)
+
+
+def test_a_reshape_to_another_number_of_elements_is_refused() -> None:
+    model = runnable("RESHAPE", [((4, 5), F32), ((2,), I32)], [((1, 1), F32)])
+    assert "declared as (1, 1)" in refusal(model)
+
+
+def test_six_dimensions_are_too_many_to_broadcast() -> None:
+    wide = (1, 1, 1, 1, 1, 2)
+    inputs = [(wide, F32), ((6,), I32, ints(*wide))]
+    assert "of 0 to 5 dimensions" in refusal(runnable("BROADCAST_TO", inputs, [(wide, F32)]))
+
+
+@pytest.mark.parametrize("scale", [0.25, 0.3])
+def test_a_bias_of_another_scale_than_its_sum_is_refused(scale: float) -> None:
+    half, one = per_channel([0.5], [0]), per_channel([1.0], [0])
+    weights, bias = ((2, 4), I8, bytes(8)), ((2,), I32, ints(4, -4))
+    builder = runnable("FULLY_CONNECTED", [((1, 4), I8, half), weights, bias], [((1, 2), I8, one)])
+    tensors = builder.main._tensors
+    tensors[1] = replace(tensors[1], quantization=half)
+    tensors[2] = replace(tensors[2], quantization=per_channel([scale], [0]))
+    if scale == 0.25:
+        assert run(builder, np.zeros((1, 4), np.int8)).tolist() == [[1, -1]]
+    else:
+        assert "bias" in refusal(builder)
+
+
+def test_expanding_other_types_is_refused_when_it_runs() -> None:
+    inputs = [((4,), I64), ((1,), I32, ints(0))]
+    model = runnable("EXPAND_DIMS", inputs, [((1, 4), I64)])
+    interpreter = Interpreter.from_bytes(model.to_bytes(), arena_size=BIG)
+    with pytest.raises(RuntimeError, match="^Interpreter invocation failed"):
+        interpreter.invoke()
+
+
+def test_int16_is_rectified_by_a_multiplier_formed_in_float64() -> None:
+    pair = per_channel([0.00024404373834840953]), per_channel([0.00024360211682505906])
+    model = runnable("RELU", [((65536,), I16, pair[0])], [((65536,), I16, pair[1])])
+    codes = np.arange(-32768, 32768, dtype=np.int16)
+    results = []
+    for ratio in (
+        float(pair[0].scales[0]) / float(pair[1].scales[0]),
+        float(pair[0].scales[0] / pair[1].scales[0]),  # in float32, as LiteRT
+    ):
+        scaled = fixedpoint.mbqm(codes.astype(np.int64), *fixedpoint.quantize_multiplier(ratio))
+        results.append(np.clip(scaled, 0, 32767))
+    np.testing.assert_array_equal(run(model, codes), results[0])
+    assert (results[0] != results[1]).any()
