@@ -14,9 +14,9 @@ from litejit.engine.steps import PythonStep
 from litejit.model.builder import ModelBuilder
 from litejit.model.options.control import VarHandleOptions
 from litejit.model.options.elementwise import AddOptions
-from litejit.model.options.index import GatherOptions
+from litejit.model.options.index import GatherOptions, WhereOptions
 from litejit.model.options.shape import PadOptions, StridedSliceOptions, TileOptions
-from litejit.types import F32, I32, RESOURCE
+from litejit.types import F32, I32, I64, RESOURCE
 
 X = np.arange(6, dtype=np.float32).reshape(2, 3)
 TIMES = np.array([2, 1], np.int32)
@@ -169,3 +169,10 @@ def test_an_input_that_a_later_section_reads_can_be_set_between_runs() -> None:
     one = np.ones(2, np.int32)
     assert run(interpreter, X, one).sum() == X.sum()
     assert run(interpreter, 3 * X, one).sum() == 4 * X.sum()
+
+
+def test_places_are_found_without_python_while_there_are_as_many() -> None:
+    interpreter = ready(model_of("WHERE", WhereOptions(), [Given(X)], [I64]))
+    for x in (X, X[::-1].copy(), X * 0 + 1, X * np.nan, X):
+        np.testing.assert_array_equal(run(interpreter, x), np.argwhere(x))
+        assert python_steps(interpreter) == 0

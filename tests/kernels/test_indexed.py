@@ -7,7 +7,13 @@ import pytest
 from tests.kernels.harness import HOST_ISAS, run
 
 from litejit.kernels.copy import SameSpec
-from litejit.kernels.indexed import EmbedSpec, GatherSpec, ReverseSequenceSpec, ScatterSpec
+from litejit.kernels.indexed import (
+    EmbedSpec,
+    GatherSpec,
+    ReverseSequenceSpec,
+    ScatterSpec,
+    WhereSpec,
+)
 from litejit.kernels.resize import pick_spec
 from litejit.types import BOOL, F32, I8, I32, I64, U8
 
@@ -155,3 +161,18 @@ def test_arrays_are_the_same_or_not(isa, kind):
     b[6] += 1
     assert run(spec, a, b, status, 7, items=1, isa=isa)[2][0] == 1 << 48
     assert not run(spec, a, b, status, 6, items=1, isa=isa)[2].any()
+
+
+@BY_ISA
+@pytest.mark.parametrize("dtype", [F32, BOOL, I64], ids=str)
+def test_as_many_places_are_listed_as_were_asked_for_and_no_more(isa, dtype):
+    for shape in ((7,), (3, 5), (2, 3, 4)):
+        x = RNG.integers(0, 2, shape).astype(dtype.numpy)
+        want = np.argwhere(x)
+        for count in (len(want), len(want) + 1, max(len(want) - 1, 0)):
+            y, status = np.full((count, len(shape)), -1, np.int64), np.zeros(8, np.int64)
+            args = (x, y, status, count, *shape, x.size)
+            _, got, told = run(WhereSpec(dtype, len(shape)), *args, items=1, isa=isa)
+            both = min(count, len(want))
+            np.testing.assert_array_equal(got[:both], want[:both])
+            assert told[0] == (0 if count == len(want) else 1 << 48)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -20,6 +20,9 @@ from litejit.types import Array, TensorType
 
 if TYPE_CHECKING:
     from litejit.ops.resolver import OpResolver
+
+# the value of a tensor, or the shape of a result
+Assumed: TypeAlias = "Array | tuple[int, ...]"
 
 _CUSTOM = BUILTIN_NAMES.index("CUSTOM")
 
@@ -77,13 +80,14 @@ def prepare(
     keep: frozenset[int],
     session: Session,
     start: int = 0,
-    assumed: Mapping[int, Array] | None = None,
+    assumed: Mapping[int, Assumed] | None = None,
 ) -> Graph:
     """Infer from operator `start` on, until a shape is needed that depends on data.
 
     `types` holds what is known: constants, variables, the `inputs` with their real shapes. It
     is not changed. Operators see the values `assumed` as constants, behind nodes that look
-    whether they are right. Raises PrepareError, naming the operator that refuses its operands.
+    whether they are right; a shape in their place is that of a result. Raises PrepareError,
+    naming the operator that refuses its operands.
     """
     budget.check_room("preparing a graph")
     types, inputs = dict(types), tuple(inputs)
@@ -98,7 +102,7 @@ def prepare(
             break
         with failure_named(node):
             _check_operands(node, known)
-            node = infer(_fit_states(node, seen, nodes))
+            node = _shaped(infer(_fit_states(node, seen, nodes)), assumed or {})
             is_folded = _fold(node, seen)
         results = [t for t in node.outputs if t is not None]
         known.update(t.index for t in results)
@@ -113,15 +117,28 @@ def prepare(
 
 
 def _assume(
-    tensors: list[TensorType], assumed: Mapping[int, Array] | None, seen: dict[int, TensorType],
+    tensors: list[TensorType], assumed: Mapping[int, Assumed] | None, seen: dict[int, TensorType],
     nodes: list[Node], session: Session,
 ) -> None:  # fmt: skip
     """Let the operators behind see the value that a tensor is assumed to have."""
     for tensor in tensors if assumed else ():
         value = assumed.get(tensor.index) if assumed else None
-        if value is not None and tensor.value is None and tensor.shape == value.shape:
+        if value is None or isinstance(value, tuple):
+            continue
+        if tensor.value is None and tensor.shape == value.shape:
             nodes.append(expected_node(tensor, value, session))
             seen[tensor.index] = tensor.with_value(value)
+
+
+def _shaped(node: Node, assumed: Mapping[int, Assumed]) -> Node:
+    """The node with the shapes that its results are assumed to have."""
+    outputs = [
+        t.with_shape(shape)
+        if t is not None and t.shape is None and isinstance(shape := assumed.get(t.index), tuple)
+        else t
+        for t in node.outputs
+    ]
+    return node.with_types(node.inputs, tuple(outputs)) if assumed else node
 
 
 def _variables(node: Node) -> list[TensorType]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from litejit.codegen.lang import Function, Pointer, Ptr, Type, Value, f32, i8, i32, i64, u64
 from litejit.kernels.base import KernelSpec
@@ -135,6 +135,40 @@ class EmbedSpec(KernelSpec):
                 target.store(whole, value, mask=fn.first(stop - whole, lanes))
             with fn.when(inside ^ True):
                 status[0] = k | (1 << 48)
+        return fn.ir()
+
+
+class WhereSpec(KernelSpec):
+    """The indices of all elements that are not 0, in order: y (int64) has `rank` for each.
+
+    Arguments: x, y, status, count (of such elements), the sizes of x, and their product. Where
+    there are more or less than `count`, `1 << 48` is stored at `status`, and nothing behind y.
+    There is one item.
+    """
+
+    dtype: DType
+    rank: int
+
+    MOST_AXES: ClassVar[int] = 8
+
+    def emit(self, name: str, isa: Isa) -> str:
+        """IR text of the kernel."""
+        words = ["count", *(f"size{d}" for d in range(self.rank)), "n"]
+        fn = Function(name, isa, x=Ptr(type_of(self.dtype)), y=Ptr(i64), status=Ptr(i64),
+                      **dict.fromkeys(words, i64))  # fmt: skip
+        x, y, status, count, *sizes, n = fn.args
+        found = [fn.const(0, i64)]
+        with fn.loop(n, carry=found) as i, fn.when(x[i].differs(0), found):
+            k = found[0]
+            with fn.when(k < count):
+                rest = i
+                for d in reversed(range(1, self.rank)):
+                    y[k * self.rank + d] = rest % sizes[d]
+                    rest = rest / sizes[d]
+                y[k * self.rank] = rest
+            found[0] = k + 1
+        with fn.when(found[0].differs(count)):
+            status[0] = fn.const(1 << 48, i64)
         return fn.ir()
 
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from litejit.kernels.indexed import EmbedSpec, GatherSpec, ScatterSpec
 from litejit.kernels.resize import pick_spec
 from litejit.model.options.index import (
     GatherNdOptions,
@@ -125,6 +124,8 @@ def _gather_tuples(
     sizes: list[tuple[int, int]], outer: int, table: int = 0,
 ) -> None:  # fmt: skip
     """Gather by tuples of indices into dimensions of (size, bytes): see GatherSpec."""
+    from litejit.kernels.indexed import GatherSpec
+
     count, *_, run = numbers
     pick = pick_spec(run, steps.isa.vector_bytes)
     spec = GatherSpec(at.dtype.bits, pick.lanes, pick.groups, len(sizes), outer == 1)
@@ -145,6 +146,8 @@ def _scatter(
     sizes: list[tuple[int, int]], run: int, *, grid: tuple[int, int, int] | None = None,
 ) -> None:  # fmt: skip
     """Put updates to the places of y that indices name; `positions` are those of the inputs."""
+    from litejit.kernels.indexed import ScatterSpec
+
     at, updates, y = node.input(positions[0]), node.input(positions[1]), node.output()
     count = at.size // len(sizes)
     pitch = run if updates.size == count * run and not grid else 0
@@ -332,6 +335,8 @@ class EmbeddingLookup(Op):
             return
         if y.dtype != F32 or table.quantization is None:
             return
+        from litejit.kernels.indexed import EmbedSpec
+
         scales = table.quantization.scales.astype(np.float32)
         run = table.size // table.dims[0]
         steps.call(

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from litejit.kernels.copy import RESCALE
-from litejit.kernels.indexed import ReverseSequenceSpec
-from litejit.kernels.resize import pick_spec
 from litejit.model.options.enums import Activation
 from litejit.model.options.shape import (
     BroadcastToOptions,
@@ -402,6 +400,9 @@ class ReverseSequence(Op):
         x, lengths = node.input(0), node.input(1)
         if not lowers(x):
             return
+        from litejit.kernels.indexed import ReverseSequenceSpec
+        from litejit.kernels.resize import pick_spec
+
         along, batch = node.options.seq_dim, node.options.batch_dim
         low, high = sorted((along, batch))
         run = math.prod(x.dims[high + 1 :]) * x.dtype.itemsize

@@ -30,6 +30,7 @@ class Where(Op):
     """
 
     options = WhereOptions
+    checks_shape = True
 
     def infer(self, node: Node) -> Types:
         x = node.input(0)
@@ -39,6 +40,18 @@ class Where(Op):
 
     def reference(self, node: Node, *inputs: Any) -> Arrays:
         return np.argwhere(inputs[0]).astype(np.int64)
+
+    def lower(self, node: Node, steps: Lowering) -> None:
+        from litejit.kernels.indexed import WhereSpec
+
+        x, y = node.input(0), node.output()
+        place = steps.inputs[0]
+        if place is None or x.rank > WhereSpec.MOST_AXES:
+            return
+        steps.call(
+            WhereSpec(x.dtype, x.rank), place, steps.outputs[0], steps.status, y.dims[0], *x.dims,
+            x.size, items=1, cost_ns=10 + x.size * 0.5,
+        )  # fmt: skip
 
 
 @builtin("TOPK_V2", versions=range(1, 4))
