@@ -9,7 +9,6 @@ import warnings
 from collections.abc import Callable, Iterable
 from typing import Any, NoReturn
 
-import numpy as np
 from numpy import ndarray
 
 from litejit import metrics

@@ -10,6 +10,7 @@ import pytest
 from litejit import Interpreter
 from litejit.engine.profile import profile
 from litejit.model.builder import ModelBuilder
+from litejit.model.options import BatchMatMulOptions
 from litejit.model.options.elementwise import MulOptions
 from litejit.types import F32
 
@@ -60,3 +61,58 @@ def test_a_sigmoid_that_is_read_elsewhere_and_a_clamped_product_stay_apart(case:
     if "activation" in case:
         expected = np.maximum(expected, 0)
     np.testing.assert_allclose(results[-1], expected, rtol=1e-6, atol=1e-37)
+
+
+def attention(perms: tuple[tuple[int, ...], ...], shapes: tuple[Any, ...], *, read: bool) -> bytes:
+    """transpose(transpose(a) transpose(b)); with `read` the first transpose is an output too."""
+    builder = ModelBuilder()
+    graph = builder.main
+    sides = []
+    for k in range(2):
+        x = graph.add_input(f"x{k}", shapes[k], F32)
+        turned = tuple(shapes[k][axis] for axis in perms[k])
+        make = graph.add_output if read and k == 0 else graph.add_tensor
+        sides.append(make(f"t{k}", turned, F32))
+        perm = graph.add_constant(f"p{k}", np.array(perms[k], np.int32))
+        graph.add_operator("TRANSPOSE", [x, perm], [sides[k]])
+    first, second = ([shapes[k][axis] for axis in perms[k]] for k in range(2))
+    made = (*first[:-1], second[-1])
+    product = graph.add_tensor("product", made, F32)
+    graph.add_operator("BATCH_MATMUL", sides, [product], BatchMatMulOptions())
+    y = graph.add_output("y", tuple(made[axis] for axis in perms[2]), F32)
+    graph.add_operator("TRANSPOSE", [product, graph.add_constant(
+        "p2", np.array(perms[2], np.int32))], [y])  # fmt: skip
+    return builder.to_bytes()
+
+
+HEADS = (0, 2, 1, 3)
+
+
+@pytest.mark.parametrize("read", [False, True])
+@pytest.mark.parametrize(
+    ("perms", "sizes", "steps"),
+    [
+        ((HEADS, HEADS, HEADS), ((1, 19, 3, 8), (1, 8, 3, 37)), 1),
+        ((HEADS, (0, 2, 3, 1), HEADS), ((1, 19, 3, 8), (1, 21, 3, 8)), 2),
+        ((HEADS, HEADS, HEADS), ((2, 5, 3, 8), (2, 8, 3, 7)), 4),
+        (((0, 1, 3, 2), HEADS, (0, 1, 3, 2)), ((1, 3, 8, 5), (1, 8, 3, 33)), 3),
+        (((1, 0), (1, 0), (1, 0)), ((8, 5), (33, 8)), 4),
+    ],
+)
+def test_products_read_and_write_through_transposes_that_keep_rows(
+    perms: Any, sizes: Any, steps: int, read: bool
+) -> None:
+    interpreter = Interpreter(model_content=attention(perms, sizes, read=read))
+    interpreter.allocate_tensors()
+    rng = np.random.default_rng(1)
+    values = [rng.standard_normal(size, np.float32) for size in sizes]
+    for detail, value in zip(interpreter.get_input_details(), values, strict=True):
+        interpreter.set_tensor(detail["index"], value)
+    interpreter.invoke()
+    results = [interpreter.get_tensor(d["index"]) for d in interpreter.get_output_details()]
+    a, b = (np.transpose(v, p) for v, p in zip(values, perms, strict=False))
+    np.testing.assert_allclose(results[-1], np.transpose(a @ b, perms[2]), rtol=1e-5, atol=1e-5)
+    if read:
+        np.testing.assert_array_equal(results[0], a)
+    else:
+        assert len(profile(interpreter._runner)) == steps

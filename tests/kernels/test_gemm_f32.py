@@ -120,11 +120,17 @@ def test_panels_transposed_at_run_time_are_those_packed_before(isa):
         packed = np.zeros((2, panels, k, 2 * lanes), np.float32)
         got = run(
             TransposePanelsF32(2), w, packed, n, k, k, n * k, packed[0].size, panels,
-            items=2 * panels, isa=isa, cuts=(1,),
+            2 * lanes, 2 * lanes * k, items=2 * panels, isa=isa, cuts=(1,),
         )[1]  # fmt: skip
         for batch in range(2):
             flat = got[batch].transpose(1, 0, 2).reshape(k, -1)[:, :n]
             assert (flat == w[batch].T).all()
+        beside = np.zeros((2, k, panels * 2 * lanes), np.float32)
+        got = run(
+            TransposePanelsF32(2), w, beside, n, k, k, n * k, beside[0].size, panels,
+            panels * 2 * lanes, 2 * lanes, items=2 * panels, isa=isa, cuts=(1,),
+        )[1]  # fmt: skip
+        assert (got[..., :n] == w.transpose(0, 2, 1)).all()
 
 
 @BY_ISA

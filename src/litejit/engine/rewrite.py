@@ -97,22 +97,24 @@ def _join(node: Node, producer: Node) -> Node | None:
 
 
 def fuse_before(graph: Graph) -> Graph:
-    """Let nodes take in the producer of their first input, such as a PAD."""
+    """Let nodes take in the producers of their inputs, such as a PAD."""
     reading = readers(graph.nodes)
     producer = {t.index: node for node in graph.nodes for t in node.outputs if t is not None}
     gone: set[int] = set()
     nodes: list[Node] = []
     for node in graph.nodes:
-        first = node.inputs[0] if node.inputs else None
-        front = producer.get(first.index) if first is not None else None
-        if front is None or first is None or not _only_reader(graph, reading, first, node):
-            nodes.append(node)
-        elif front.op.is_pure and node.op.fuses_before(node, front):
-            gone.add(front.index)
-            inputs = (front.inputs[0], *node.inputs[1:])
-            nodes.append(replace(node, inputs=inputs, chain=(front, node)))
-        else:
-            nodes.append(node)
+        fused = node
+        for position, tensor in enumerate(node.inputs):
+            front = producer.get(tensor.index) if tensor is not None else None
+            if front is None or tensor is None or not _only_reader(graph, reading, tensor, node):
+                continue
+            if front.op.is_pure and node.op.fuses_before(fused, front, position):
+                gone.add(front.index)
+                inputs = list(fused.inputs)
+                inputs[position] = front.inputs[0]
+                chain = (front, *(fused.chain or (node,)))
+                fused = replace(fused, inputs=tuple(inputs), chain=chain)
+        nodes.append(fused)
     result: Graph = replace(graph, nodes=tuple(n for n in nodes if n.index not in gone))
     return result
 

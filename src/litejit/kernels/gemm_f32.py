@@ -150,23 +150,24 @@ class TransposePanelsF32(KernelSpec):
     """[n, k] -> the panels of `pack_panels`, at run time; columns past n repeat the last row.
 
     Arguments: w, packed, n, k, pitch of rows of w, pitches of batches of w and of packed, panels
-    of a batch. Items: (batch, panel).
+    of a batch, pitches of k and of panels in packed (panels may lie side by side). Items: (batch,
+    panel).
     """
 
     vectors: int
 
     def emit(self, name: str, isa: Isa) -> str:
         """The kernel: squares of lanes x lanes are transposed in registers."""
-        sizes = dict.fromkeys(("n", "k", "w_row", "w_batch", "p_batch", "panels"), i64)
-        fn = Function(name, isa, w=Ptr(f32), packed=Ptr(f32), **sizes)
-        w, packed, n, k, w_row, w_batch, p_batch, panels = fn.args
+        sizes = ("n", "k", "w_row", "w_batch", "p_batch", "panels", "p_k", "p_panel")
+        fn = Function(name, isa, w=Ptr(f32), packed=Ptr(f32), **dict.fromkeys(sizes, i64))
+        w, packed, n, k, w_row, w_batch, p_batch, panels, p_k, p_panel = fn.args
         lanes = isa.lanes(f32)
         columns = lanes * self.vectors
         whole = k - k % lanes
         with fn.loop(fn.end, start=fn.begin) as item:
             batch = item / panels
             panel = item - batch * panels
-            source, to = w + batch * w_batch, packed + batch * p_batch + panel * k * columns
+            source, to = w + batch * w_batch, packed + batch * p_batch + panel * p_panel
             for v in range(self.vectors):
                 first = panel * columns + v * lanes
                 rows = [source + fn.minimum(first + j, n - 1) * w_row for j in range(lanes)]
@@ -174,10 +175,10 @@ class TransposePanelsF32(KernelSpec):
                 with fn.loop(whole, step=lanes) as i:
                     square = transpose([row.load(i, lanes=lanes) for row in rows])
                     for j, line in enumerate(square):
-                        out.store((i + j) * columns, line)
+                        out.store((i + j) * p_k, line)
                 with fn.loop(k, start=whole) as i:
                     for j, row in enumerate(rows):
-                        out[i * columns + j] = row[i]
+                        out[i * p_k + j] = row[i]
         return fn.ir()
 
 

@@ -305,8 +305,11 @@ class Op:
         """
         return None
 
-    def fuses_before(self, node: Node, producer: Node) -> bool:
-        """May `producer`, whose output is read by node's input 0 only, become part of it?"""
+    def fuses_before(self, node: Node, producer: Node, position: int = 0) -> bool:
+        """May `producer`, whose output is read by node's input `position` only, become part of it?
+
+        The fused node has the producer's input 0 in that place; other inputs must be constants.
+        """
         return False
 
 

@@ -56,9 +56,9 @@ class _WindowOp(Op):
     optional = frozenset({2})
     bias_decides: ClassVar[bool] = False  # an int32 bias makes int16 sums int32, as in TFLM
 
-    def fuses_before(self, node: Node, producer: Node) -> bool:
+    def fuses_before(self, node: Node, producer: Node, position: int = 0) -> bool:
         """Take in a PAD of height and width with what this operator pads with itself."""
-        return absorbs_pad(node, producer)
+        return position == 0 and absorbs_pad(node, producer)
 
     def _convolve(self, node: Node, x: Array, weights: Array, bias: Array | None) -> Array:
         window = window_of(node)

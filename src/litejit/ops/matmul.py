@@ -418,6 +418,18 @@ class BatchMatMul(Op):
             wide=x.dtype == I16,
         )
 
+    def fuses_before(self, node: Node, producer: Node, position: int = 0) -> bool:
+        """Read floats through a TRANSPOSE."""
+        from litejit.ops.matmul_f32 import absorbs_transpose
+
+        return producer.name == "TRANSPOSE" and absorbs_transpose(node, producer, position)
+
+    def fuses_after(self, node: Node, follower: Node, position: int) -> bool:
+        """Write floats as a TRANSPOSE would."""
+        from litejit.ops.matmul_f32 import absorbs_transpose
+
+        return follower.name == "TRANSPOSE" and absorbs_transpose(node, follower, -1)
+
     def lower(self, node: Node, steps: Lowering) -> None:
         """Compiled kernels for float operands."""
         if node.core.input(0).dtype == node.core.input(1).dtype == F32:

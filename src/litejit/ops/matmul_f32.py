@@ -22,6 +22,7 @@ from litejit.kernels.gemm_f32 import (
 )
 from litejit.model.options import Activation
 from litejit.ops.base import Lowering, Node, Operand
+from litejit.ops.blocks import row_strides
 from litejit.record import Record
 from litejit.types import F32, TensorType
 
@@ -217,11 +218,21 @@ def pack_at_run(
 ) -> Operand:
     """[batches, n, k] to panels in temporary memory."""
     columns = tile.columns(steps.isa)
-    panels = -(-n // columns)
-    size = panels * columns * k
+    size = -(-n // columns) * columns * k
+    pitches = (k, n * k, size, columns, columns * k)
+    return _transposed(steps, w, tile.vectors, n, k, batches, pitches)
+
+
+def _transposed(
+    steps: Lowering, w: Operand, vectors: int, n: int, k: int, batches: int,
+    pitches: tuple[int, int, int, int, int],
+) -> Operand:  # fmt: skip
+    """Pitches: rows of w, matrices of w, matrices of the result, k and panels in it."""
+    w_row, w_batch, size, p_k, p_panel = pitches
+    panels = -(-n // (vectors * steps.isa.lanes(f32)))
     packed = steps.temporary(4 * size * batches)
     steps.call(
-        TransposePanelsF32(tile.vectors), w, packed, n, k, k, n * k, size, panels,
+        TransposePanelsF32(vectors), w, packed, n, k, w_row, w_batch, size, panels, p_k, p_panel,
         items=batches * panels, cost_ns=50 + batches * size / 6,
     )  # fmt: skip
     return packed
@@ -234,7 +245,10 @@ def lower_batch_matmul(node: Node, steps: Lowering) -> None:
     floats = x.dtype == y.dtype == result.dtype == F32
     if not floats or not result.size or not x.size or steps.inputs[0] is None:
         return
-    if steps.inputs[1] is None or epilogue_of(node) is None:
+    if steps.inputs[1] is None:
+        return
+    if node.chain:
+        _through_transposes(node, steps)
         return
     adj_x, adj_y = core.options.adj_x, core.options.adj_y
     m, n = result.dims[-2:]
@@ -266,6 +280,68 @@ def lower_batch_matmul(node: Node, steps: Lowering) -> None:
                 residual=out.residual.at(place), batches=count, x_batch=x_step * m * k,
                 w_batch=y_step * size, y_batch=m * n, n=width,
             )  # fmt: skip
+
+
+def absorbs_transpose(node: Node, other: Node, position: int) -> bool:
+    """May the product read input `position`, or with -1 write its result, through a TRANSPOSE?
+
+    It may where matrices lie at one pitch, with rows in one piece; of input 1 also columns.
+    """
+    core = node.core
+    tensors = (core.input(0), core.input(1), core.output(0))
+    batch = tensors[-1].shape and tensors[-1].dims[:-2]
+    if any(t.dtype != F32 or t.shape is None or t.dims[:-2] != batch for t in tensors):
+        return False
+    turned = node.after or core.options.adj_x or core.options.adj_y
+    if turned or other.input(1).value is None or sum(n > 1 for n in batch or ()) > 1:
+        return False
+    _, row, column = _pitches(tensors[position], other)
+    return column == 1 or (position == 1 and row == 1)
+
+
+def _pitches(tensor: TensorType, other: Node | None) -> tuple[int, int, int]:
+    """Of matrices, rows and columns, in elements, on the other side of a TRANSPOSE."""
+    if other is None:
+        strides = row_strides(tensor.dims, 1)
+    else:
+        order = [int(axis) % tensor.rank for axis in np.asarray(other.input(1).value)]
+        source, made = other.input(0), other.output(0)
+        if made.index == tensor.index:
+            strides = [row_strides(source.dims, 1)[axis] for axis in order]
+        else:
+            strides = [row_strides(made.dims, 1)[order.index(k)] for k in range(tensor.rank)]
+    *outer, row, column = strides
+    batch = next((s for s, n in zip(outer, tensor.dims, strict=False) if n > 1), 0)
+    return batch, row, column
+
+
+def _through_transposes(node: Node, steps: Lowering) -> None:
+    """A product whose operands or result lie in memory as a fused TRANSPOSE has them."""
+    core, isa = node.core, steps.isa
+    fronts = {part.output(0).index: part for part in node.chain if part.op is not core.op}
+    tensors = (core.input(0), core.input(1))
+    left, right = (_pitches(t, fronts.get(t.index)) for t in tensors)
+    result = core.output(0)
+    made = _pitches(result, node.after[0] if node.after else None)
+    m, n = result.dims[-2:]
+    k, count = tensors[0].dims[-1], prod(result.dims[:-2])
+    x, w = steps.inputs[:2]
+    assert x is not None and w is not None
+    tile, parts = _column_parts(isa, m, n, free=False)
+    columns, lanes = tile.columns(isa), isa.lanes(f32)
+    w_batch, w_k, apart = right
+    if apart != 1:
+        w_k = -(-n // lanes) * lanes + lanes  # no power of two
+        w_batch = w_k * k
+        w = _transposed(steps, w, 1, n, k, count, (apart, right[0], w_batch, w_k, lanes))
+    out = Sums((), steps.outputs[0], steps.outputs[0], None, n)
+    bias = out.padded_bias(steps, columns)
+    for start, width, part in parts:
+        product(
+            steps, out, x, w.at(4 * start), part, m, k, bias=bias, x_row=left[1], x_k=left[2],
+            w_k=w_k, w_panel=part.columns(isa), y=out.y.at(4 * start), y_row=made[1], batches=count,
+            x_batch=left[0], w_batch=w_batch, y_batch=made[0], n=width,
+        )  # fmt: skip
 
 
 def _column_parts(
