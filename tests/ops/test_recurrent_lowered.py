@@ -11,12 +11,13 @@ from tests.ops.lowered import RunningSteps
 from litejit.codegen import llvm
 from litejit.codegen.isa import ISAS
 from litejit.interpreter import Interpreter
+from litejit.kernels.rnn_basic import LSTMBasic
 from litejit.kernels.rnn_f32 import RecurrentF32
 from litejit.kernels.rnn_int8 import LSTMInt8
 from litejit.kernels.rnn_integer import LSTMInteger
 from litejit.kernels.rnn_svdf import SVDFF32, SVDFInt8
 from litejit.model.options import Activation
-from litejit.types import I8
+from litejit.types import I8, U8
 
 ONE, MANY = "LSTM", "UNIDIRECTIONAL_SEQUENCE_LSTM"
 CASES = {
@@ -60,6 +61,8 @@ CASES = {
     "lstm 8x8_8": lambda: recurrent.integer_lstm(
         n_cell=34, n_out=5, narrow=True, norm=True, cifg=True, projection="bias"
     ),
+    "lstm basic": lambda: recurrent.basic_lstm(n_in=9, n_cell=37),
+    "lstm basic uint8": lambda: recurrent.basic_lstm(U8, n_in=40, n_cell=21, batch=3),
     "rnn": lambda: recurrent.rnn("UNIDIRECTIONAL_SEQUENCE_RNN", units=33),
     "rnn sign": lambda: recurrent.rnn("RNN", activation=Activation.SIGN_BIT),
     "rnn both ways": lambda: recurrent.rnn(
@@ -74,6 +77,10 @@ CASES = {
         weights="i8", asymmetric=True, aux="weights", n_aux=3, cifg=True
     ),
     "svdf": lambda: recurrent.svdf(units=19, rank=2, times=5),
+    "svdf hybrid": lambda: recurrent.svdf(weights="i8", units=19, rank=2, times=5, n_in=70),
+    "svdf hybrid asymmetric": lambda: recurrent.svdf(
+        weights="u8", units=3, rank=1, times=9, asymmetric=True
+    ),
     "svdf int16": lambda: recurrent.svdf(weights="integer", units=20, rank=3, times=9, n_in=33),
     "svdf int8": lambda: recurrent.svdf(weights="integer", units=5, rank=1, times=1, state=I8),
 }
@@ -117,6 +124,8 @@ OTHERS = [isa for isa in ISAS if isa not in HOST_ISAS]
 SPECS = [
     LSTMInt8(2, True, -11, "u64", "u64"),
     LSTMInt8(1, False, -15, "wide", "wide"),
+    LSTMBasic(True),
+    LSTMBasic(False),
     LSTMInteger(2, False, -15, False, True, True, True),
     LSTMInteger(1, True, -11, True, True, True),
     RecurrentF32(2, 3, "relu", True, True, 2, "asymmetric"),
@@ -124,6 +133,7 @@ SPECS = [
     RecurrentF32(2, 4, "tanh", False, True, 1, "symmetric", True, True),
     SVDFInt8(2, 2, 5, 8, "u64", "wide"),
     SVDFF32(2, 2, 7, "relu"),
+    SVDFF32(1, 1, 1, "none", "asymmetric"),
 ]
 
 

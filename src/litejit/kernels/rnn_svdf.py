@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from litejit.codegen.lang import Function, Pointer, Ptr, Value, f32, i8, i16, i32, i64
 from litejit.kernels import requantize
 from litejit.kernels.base import KernelSpec
-from litejit.kernels.rnn_f32 import activate, products
+from litejit.kernels.rnn_f32 import Source, activate, products
 from litejit.kernels.rnn_int8 import dots
 
 if TYPE_CHECKING:
@@ -115,33 +115,42 @@ def _signed(number: int) -> int:
 class SVDFF32(KernelSpec):
     """SVDF of floats.
 
+    `hybrid` ("symmetric", "asymmetric"): weights are int8, packed by `pack_gates`, and rows of x
+    become int8 before they meet them.
+
     Arguments: x, y, memory, weights (packed by `pack_gates_f32`), time, bias (padded to a
-    register), scratch, stride, inputs, panels, units. A work item is a batch. The scratch is
-    that of SVDFInt8, of floats.
+    register), sums (int32: the weights' row sums, packed by `pack_vectors`), scratch, stride,
+    inputs, panels, units, and the weights' scale. A work item is a batch. The scratch is that of
+    SVDFInt8, of floats, behind whole cache lines for the bytes of x.
     """
 
     vectors: int
     rank: int
     times: int
     activation: str
+    hybrid: str = ""
 
     def emit(self, name: str, isa: Isa) -> str:
         """IR text of the kernel."""
         fn = Function(
             name, isa, x=Ptr(f32), y=Ptr(f32), memory=Ptr(f32), weights=Ptr(f32), time=Ptr(f32),
-            bias=Ptr(f32), scratch=Ptr(i8), stride=i64, inputs=i64, panels=i64, units=i64,
+            bias=Ptr(f32), sums=Ptr(i32), scratch=Ptr(i8), stride=i64, inputs=i64, panels=i64,
+            units=i64, scale=f32,
         )  # fmt: skip
-        x, y, memory, weights, time, bias, scratch, stride, inputs, panels, units = fn.args
+        x, y, memory, weights, time, bias, row_sums, scratch, stride, inputs, panels = fn.args[:11]
+        units, scale = fn.args[11:]
         lanes = isa.lanes(f32)
         width = lanes * self.vectors
-        features = (scratch + fn.worker * stride).cast(f32)
+        own = scratch + fn.worker * stride
+        features = (own + (inputs + 63) / 64 * 64).cast(f32)
         totals = features + panels * width
-        zeros = [fn.const(0.0, f32 * lanes)] * self.vectors
         with fn.loop(fn.end, start=fn.begin) as batch:
+            source = Source(x + batch * inputs, "weights", "inputs", 0)
+            if self.hybrid:
+                source.quantize(fn, self.hybrid, inputs, own)
             with fn.loop(panels) as p:
-                packed = weights + p * inputs * width
-                sums = products(fn, x + batch * inputs, packed, inputs, zeros)
-                for j, value in enumerate(sums):
+                values = self._features(fn, source, weights, row_sums + p * width, inputs, scale, p)
+                for j, value in enumerate(values):
                     features.store(p * width + j * lanes, value)
             rows = memory + batch * units * (self.rank * self.times)
             with fn.loop(units) as unit:
@@ -151,6 +160,24 @@ class SVDFF32(KernelSpec):
                 mask = fn.first(units - at, lanes)
                 (y + batch * units).store(at, activate(value, self.activation), mask=mask)
         return fn.ir()
+
+    def _features(
+        self, fn: Function, source: Source, weights: Pointer, row_sums: Pointer, inputs: Value,
+        scale: Value, p: Value,
+    ) -> list[Value]:  # fmt: skip
+        lanes = fn.isa.lanes(f32)
+        if source.scale is None or source.zero is None:
+            zeros = [fn.const(0.0, f32 * lanes)] * self.vectors
+            packed = weights + p * inputs * (lanes * self.vectors)
+            return products(fn, source.row, packed, inputs, zeros)
+        groups = (inputs + 3) / 4
+        packed = weights.cast(i8) + p * groups * (4 * lanes * self.vectors)
+        none = [fn.const(0, i32 * lanes)] * self.vectors
+        zero, factor = source.zero.splat(lanes), (source.scale * scale).splat(lanes)
+        return [
+            (raw - row_sums.load(j * lanes, lanes=lanes) * zero).to(f32) * factor
+            for j, raw in enumerate(dots(fn, source.row, packed, groups, none, moved=True))
+        ]
 
     def _unit(self, rows: Pointer, time: Pointer, features: Pointer, unit: Value) -> Value:
         total = rows.fn.const(0.0, f32)

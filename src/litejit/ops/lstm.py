@@ -140,7 +140,9 @@ class LSTM(Op):
 
     def lower(self, node: Node, steps: Lowering) -> None:
         """The step is a sequence of one."""
-        if node.options.kernel_type == LSTMKernel.FULL:
+        if node.options.kernel_type == LSTMKernel.BASIC:
+            lstm_basic.lower(node, steps)
+        else:
             _lower(node, steps, time_major=True)
 
 

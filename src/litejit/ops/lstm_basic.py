@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from litejit.ops import fixed16
-from litejit.ops.base import Arrays, Node, Types
+from litejit.ops.base import Arrays, Lowering, Node, Types
 from litejit.ops.fixedpoint import (
     mbqm,
     quantize_multiplier,
@@ -85,6 +85,23 @@ def reference(node: Node, *arrays: Any) -> Arrays:
         if not tensor.is_constant:  # whoever made it, LiteRT keeps it and writes into it
             array[...] = value
     return new, new_state, joined, gates
+
+
+def lower(node: Node, steps: Lowering) -> None:
+    """One kernel, where activation and state are not constants."""
+    from litejit.kernels.rnn_basic import LSTMBasic
+
+    x, activation = node.input(0), node.input(1)
+    (batch, inputs), width, is_float = x.dims, activation.dims[1], x.dtype == F32
+    operands = [operand for operand in steps.inputs if operand is not None]
+    if activation.is_constant or node.input(4).is_constant or not batch * width:
+        return
+    m, shift = (0, 0) if is_float else quantize_multiplier(4096 * node.input(3).scale)
+    steps.call(
+        LSTMBasic(is_float), *operands, *steps.outputs, inputs, width,
+        0 if is_float else node.input(2).zero_point, m, max(shift, 0), max(-shift, 0), items=batch,
+        cost_ns=batch * width * (40.0 + 0.5 * (inputs + width)),
+    )  # fmt: skip
 
 
 def _step_u8(

@@ -280,35 +280,55 @@ def lower_svdf(node: Node, steps: Lowering, made: Any) -> None:
     bias, (batch, inputs), (filters, times) = node.optional(3), x.dims, time.dims
     rank = node.options.rank
     constant = all(t is None or t.is_constant for t in (feature, time, bias))
-    hybrid = x.dtype == F32 and feature.dtype != F32
-    if hybrid or not constant or times > MOST_TIMES or rank > 16 or not inputs:
+    if not constant or times > MOST_TIMES or rank > 16 or not inputs:
         return
     units, lanes = filters // rank, steps.isa.lanes(i32)
     vectors = min(-(-filters // lanes), 4)
     panels = -(-filters // (lanes * vectors))
-    stride = 4 * (panels * lanes * vectors + units + lanes)
-    numbers = (-(-stride // 64) * 64, inputs)
+    stride = 4 * (panels * lanes * vectors + units + lanes) + inputs + 128
+    numbers: tuple[int | float, ...] = (-(-stride // 64) * 64, inputs)
     cost = batch * (filters * (inputs * 0.02 + 6.0) + units)
     kind = np.int32 if x.dtype == I8 else np.float32
     value = np.zeros(units, kind) if bias is None or bias.value is None else bias.value
-    padded = steps.constant(f"bias {lanes}", partial(np.pad, value, (0, -units % lanes)))
+    padded = [steps.constant(f"bias {lanes}", partial(np.pad, value, (0, -units % lanes)))]
     source, weights_time, memory = steps.inputs[0], steps.inputs[2], steps.inputs[4]
     assert source is not None and weights_time is not None and memory is not None
     if x.dtype == I8:
         spec, packed = _integer_svdf(node, steps, made, vectors)
-        more: tuple[int, ...] = (-(-inputs // 4), panels, units)
-        more = (*more, 0 if state.dtype == I16 else state.zero_point)
+        numbers += (-(-inputs // 4), panels, units)
+        numbers += (0 if state.dtype == I16 else state.zero_point,)
     else:
-        assert feature.value is not None
-        make = partial(pack_gates_f32, [feature.value], lanes, vectors)
-        spec, packed = (
-            SVDFF32(vectors, rank, times, NAMES[node.options.activation]),
-            [steps.constant(f"weights {lanes} {vectors}", make)],
-        )
-        more = (panels, units)
+        spec, packed, times_, sums = _float_svdf(node, steps, vectors)
+        weights_time = times_ or weights_time
+        padded.append(sums or memory)
+        numbers += (panels, units, float(feature.scale))
     steps.call(
-        spec, source, steps.outputs[0], memory, *packed, weights_time, padded,
-        steps.scratch(stride), *numbers, *more, items=batch, cost_ns=cost,
+        spec, source, steps.outputs[0], memory, *packed, weights_time, *padded,
+        steps.scratch(stride), *numbers, items=batch, cost_ns=cost,
+    )  # fmt: skip
+
+
+def _float_svdf(
+    node: Node, steps: Lowering, vectors: int
+) -> tuple[Any, list[Operand], Operand | None, Operand | None]:
+    """Spec, packed weights; of int8 weights the time weights as floats, and row sums."""
+    feature, time = node.input(1), node.input(2)
+    value, weights, lanes = feature.value, time.value, steps.isa.lanes(f32)
+    assert value is not None and weights is not None
+    is_float, name, options = feature.dtype == F32, f"{lanes} {vectors}", node.options
+    kind = "asymmetric" if options.asymmetric_quantize_inputs else "symmetric"
+    spec = SVDFF32(
+        vectors, options.rank, time.dims[1], NAMES[options.activation], "" if is_float else kind
+    )
+    pack = pack_gates_f32 if is_float else pack_gates
+    packed = steps.constant(f"weights {name}", partial(pack, [value], lanes, vectors))
+    if is_float:
+        return spec, [packed], None, None
+    row_sums = value.view(np.int8).sum(axis=1, dtype=np.int32)
+    floats = weights.view(np.int8) * np.float32(time.scale)
+    return (
+        spec, [packed], steps.constant("time", lambda: floats),
+        steps.constant(f"sums {name}", partial(pack_vectors, [row_sums], lanes, vectors)),
     )  # fmt: skip
 
 
