@@ -68,6 +68,7 @@ class ConvSpec(KernelSpec):
     point, for u8 weights that do not fit i8. `joined`: so many rows of few channels fill one
     vector of results, which lie side by side in y; the last tile then overlaps the one before.
     `words`: a and w are int16, the sums of every chain fit int32 (lengths stay in bytes).
+    `batched`: there is more than one image.
     """
 
     rows: int
@@ -80,6 +81,7 @@ class ConvSpec(KernelSpec):
     sums: bool = False
     joined: int = 1
     words: bool = False
+    batched: bool = False
 
     def emit(self, name: str, isa: Isa) -> str:
         """The kernel's text; its arguments are ARGUMENT_NAMES, lengths in bytes."""
@@ -109,7 +111,9 @@ class _Conv:
         each = tiles * ((arg["panels"] + (arg["group"] - 1)) / arg["group"])
         starts = {n: arg[n] for n in ("x", "weights", "channels")}
         with fn.loop(fn.end, start=fn.begin) as work:
-            image, item = work / each, work % each
+            image, item = fn.const(0, i64), work
+            if self.spec.batched:
+                image, item = work / each, work % each
             arg.update({n: start + image * arg[f"{n}_image"] for n, start in starts.items()})
             self.y_at, self.rows_before = (image * arg[f"{n}_image"] for n in ("y", "row"))
             first = (item / tiles) * arg["group"]

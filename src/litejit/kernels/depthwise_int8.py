@@ -38,6 +38,7 @@ class DepthwiseSpec(KernelSpec):
 
     `out_rows`: 1, or 2 with the vertical `stride` fixed (and no vertical dilation). `split`:
     every weight is the sum of two bytes (u8 weights minus their zero point), packed side by side.
+    `batched`: there is more than one image.
     """
 
     taps_y: int
@@ -47,6 +48,7 @@ class DepthwiseSpec(KernelSpec):
     stride: int = 1
     unsigned: bool = False
     split: bool = False
+    batched: bool = False
 
     @property
     def in_rows(self) -> int:
@@ -130,7 +132,9 @@ class _Depthwise:
         start, groups = arg["x"], (arg["out_height"] + (spec.out_rows - 1)) / spec.out_rows
         with fn.loop(fn.end, start=fn.begin) as item:
             above, block = item / arg["blocks"], item % arg["blocks"]
-            image, group = above / groups, above % groups
+            image, group = fn.const(0, i64), above
+            if spec.batched:
+                image, group = above / groups, above % groups
             arg["x"] = start + image * (arg["height"] * arg["width"] * arg["depth"])
             row = fn.minimum(group * spec.out_rows, arg["out_height"] - spec.out_rows)
             self.rows_before = image * arg["out_height"]

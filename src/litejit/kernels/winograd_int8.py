@@ -71,7 +71,8 @@ class WinogradInt8(KernelSpec):
     height, width and depth of x, output height and width (at least 4), bytes of an output pixel,
     offset of its last vector, rows missing on top, columns on the left, x's zero point, tiles of
     a row, tiles of an image, tiles a block (at least `rows`), panels. Items: blocks of images.
-    `half`: depth is so small that half a vector of data is enough.
+    `half`: depth is so small that half a vector of data is enough. `batched`: there is more than
+    one image.
     """
 
     rows: int
@@ -79,6 +80,7 @@ class WinogradInt8(KernelSpec):
     epilogue: Epilogue
     unsigned: bool = False
     half: bool = False
+    batched: bool = False
 
     def lanes(self, isa: Isa) -> int:
         """int16 lanes of data that are transformed at once."""
@@ -93,7 +95,7 @@ class WinogradInt8(KernelSpec):
         block = _Block(self, fn, isa)
         blocks = (block.tiles + (block.size - 1)) / block.size
         with fn.loop(fn.end, start=fn.begin) as item:
-            image = item / blocks
+            image = item / blocks if self.batched else fn.const(0, i64)
             block.begin(image)
             first = (item - image * blocks) * block.size
             count = fn.minimum(block.tiles - first, block.size)

@@ -167,7 +167,9 @@ def _multiply(
     if left[1] is not None:  # rows that were quantized as the kernel wants them
         common = left[1].at(left_at * made.m * hybrid_kernels.PARAMETER_BYTES)
         out_bytes, flipped = 4, steps.isa.dot_is_unsigned
-    spec = ConvSpec(rows, vectors, made.epilogue, flipped, chains=chains, sums=made.sums)
+    spec = ConvSpec(
+        rows, vectors, made.epilogue, flipped, chains=chains, sums=made.sums, batched=count > 1
+    )
     tiles, size = -(-made.m // rows), made.m * made.n
     group = panels if tiles * count >= FEW_TILES else 1
     steps.call(

@@ -180,6 +180,7 @@ def _depthwise_spec(layer: Layer, window: Window2D) -> depthwise.DepthwiseSpec:
     one = depthwise.DepthwiseSpec(
         window.filter_h, window.filter_w, layer.epilogue(window.channels),
         unsigned=layer.unsigned, split=layer.numbers.weights.parts == "split",
+        batched=window.batch > 1,
     )  # fmt: skip
     two: depthwise.DepthwiseSpec = replace(one, out_rows=2, stride=window.stride_h)
     pays = window.dilation_h == 1 and window.out_h >= 2 and two.quads < 2 * one.quads

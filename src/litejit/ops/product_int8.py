@@ -155,6 +155,7 @@ def multiply(layer: Layer, product: Product) -> None:
         rows, vectors, layer.epilogue(channels * joined), layer.unsigned, joined=joined,
         taps=window is not None, one_step=window is not None and full == 4, chains=chains,
         sums=layer.numbers.weights.parts == "sums", words=layer.item == 2,
+        batched=product.images > 1,
     )  # fmt: skip
     order = packing.channel_order(channels, layer.lanes, vectors)
     panels = len(order) // layer.lanes // vectors

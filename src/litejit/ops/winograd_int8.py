@@ -84,7 +84,7 @@ def convolve(layer: Layer, window: Window2D) -> None:
     epilogue = layer.epilogue(units)
     assert isinstance(epilogue, Epilogue)
     half = depth <= steps.isa.lanes(i16) // 2
-    spec = WinogradInt8(rows, across, epilogue, layer.unsigned, half)
+    spec = WinogradInt8(rows, across, epilogue, layer.unsigned, half, window.batch > 1)
     order = packing.channel_order(units, lanes, across)
     panels = len(order) // lanes // across
     scratch = scratch_bytes(steps.isa, spec, depth, panels, block)
