@@ -304,7 +304,9 @@ def _depthwise(
         high = min(high, window.out_h)
         groups, blocks = -(-window.out_h // high), -(-units // lanes)
         across = max(1, min(blocks, -(-8 // (groups * window.batch))))
-        zeros = steps.constant("zeros", lambda: np.zeros(window.in_w * units, np.float32))
+        zeros = steps.constant(
+            f"zeros {window.in_w}", lambda: np.zeros(window.in_w * units, np.float32)
+        )
         steps.call(
             DepthwiseRollF32(
                 window.filter_h, window.filter_w, window.stride_h, window.stride_w, window.left,
