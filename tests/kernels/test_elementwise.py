@@ -10,8 +10,8 @@ from tests.kernels.harness import HOST_ISAS, run
 
 from litejit.codegen.isa import ISAS, Isa
 from litejit.codegen.lang import f32
+from litejit.kernels import conversion, requantize
 from litejit.kernels import elementwise as kernels
-from litejit.kernels import requantize
 from litejit.kernels.arithmetic_int8 import HALF, Line8Spec, Prelu8Spec, Product8Spec, Sum8Spec
 from litejit.kernels.walk import WalkSpec
 from litejit.ops import fixedpoint
@@ -145,7 +145,7 @@ def test_float_casts_cut_saturate_and_send_nan_to_the_largest(target: DType, isa
         [0, 0.9, -0.9, 127.5, 128, -128.9, -129, 255.9, 256, 3e9, -3e9, 1e20, -1e20, np.inf,
          -np.inf, np.nan, 32767.5, -32769, 2147483520]
     )  # fmt: skip
-    y = flat(kernels.CastSpec(0, (1,), F32, target), isa, [edges], np.zeros(19, target.numpy))
+    y = flat(conversion.CastSpec(0, (1,), F32, target), isa, [edges], np.zeros(19, target.numpy))
     if target is BOOL:
         np.testing.assert_array_equal(y, edges != 0)
         return
@@ -159,7 +159,7 @@ def test_float_casts_cut_saturate_and_send_nan_to_the_largest(target: DType, isa
 def test_integer_casts_wrap_or_widen(source: DType, isa: Isa) -> None:
     x = values(source, 70, 5)
     for target in (F32, I32, I64, I8, U8):
-        y = flat(kernels.CastSpec(0, (1,), source, target), isa, [x], np.zeros(70, target.numpy))
+        y = flat(conversion.CastSpec(0, (1,), source, target), isa, [x], np.zeros(70, target.numpy))
         np.testing.assert_array_equal(y, x.astype(target.numpy))
 
 
@@ -172,7 +172,7 @@ def test_quantization_rounds_halves_away_and_saturates(target: DType, isa: Isa) 
     x = np.concatenate([(k + 0.5) * 0.25, k * 0.25, [np.inf, -np.inf, np.nan, 1e30, 0.12499999]])
     x = x.astype(np.float32)
     low, high = info.min - zero, info.max - zero
-    spec = kernels.QuantizeSpec(0, (1,), target, "away", False, True)
+    spec = conversion.QuantizeSpec(0, (1,), target, "away", False, True)
     y = flat(spec, isa, [x], np.zeros(len(x), target.numpy), 0.25, 4.0, zero)
     above = -1e9 if target is I16 else 1e9  # int32 cannot hold it
     x = np.where(x > 2**29, np.float32(np.inf), x)
@@ -186,7 +186,7 @@ def test_quantization_rounds_halves_away_and_saturates(target: DType, isa: Isa) 
 def test_what_int32_cannot_hold_may_be_quantized_as_nan(nan_is_high: bool, isa: Isa) -> None:
     x = np.array([np.nan, np.inf, -np.inf, 1e30, -1e30, 2.0**29, -(2.0**29) - 64, 1e5, -1e5, 1.0])
     x = np.tile(x.astype(np.float32), 5)
-    spec = kernels.QuantizeSpec(0, (1,), I8, "away", nan_is_high, True, True)
+    spec = conversion.QuantizeSpec(0, (1,), I8, "away", nan_is_high, True, True)
     y = flat(spec, isa, [x], np.zeros(len(x), np.int8), 0.25, 4.0, 0)
     lost = 127 if nan_is_high else -128
     assert y.tolist() == [*[lost] * 7, 127, -128, 4] * 5
@@ -196,7 +196,7 @@ def test_what_int32_cannot_hold_may_be_quantized_as_nan(nan_is_high: bool, isa: 
 def test_dequantization_rounds_once(isa: Isa) -> None:
     for dtype, zero in ((I8, -7), (U8, 130), (I16, 0)):
         x = values(dtype, 300, 6)
-        spec = kernels.DequantizeSpec(0, (1,), dtype)
+        spec = conversion.DequantizeSpec(0, (1,), dtype)
         y = flat(spec, isa, [x], np.zeros(300, np.float32), float(np.float32(0.1)), zero)
         exact = (x.astype(np.float64) - zero) * float(np.float32(0.1))
         np.testing.assert_array_equal(y, exact.astype(np.float32))
@@ -289,8 +289,8 @@ def test_kernels_compile_for_other_machines(isa: Isa) -> None:
 
     specs = [
         kernels.ElementwiseSpec(2, (1, 0), "add", (F32, F32), F32, 2),
-        kernels.QuantizeSpec(0, (1,), I8, "away", True, True),
-        kernels.CastSpec(0, (1,), F32, I16),
+        conversion.QuantizeSpec(0, (1,), I8, "away", True, True),
+        conversion.CastSpec(0, (1,), F32, I16),
         kernels.LookupSpec(),
         Sum8Spec(1, (1, 1), (I8, I8), I8, (HALF, "u64", "u64"), True, 20, 1, False),
     ]

@@ -15,6 +15,7 @@ from litejit.errors import InvokeError
 from litejit.model.options import elementwise as options
 from litejit.ops.base import Node
 from litejit.ops.resolver import BuiltinOpResolver
+from litejit.record import replace
 from litejit.types import (
     BF16,
     BOOL,
@@ -34,6 +35,7 @@ from litejit.types import (
     U16,
     U32,
     DType,
+    Quantization,
 )  # fmt: skip
 
 some_isas = pytest.mark.parametrize("isa", HOST_ISAS[::3], ids=lambda isa: isa.name)
@@ -312,3 +314,58 @@ def test_codes_are_those_of_a_division_at_any_scale(isa: Isa) -> None:
             above = np.nextafter(halves, np.float32(np.inf))
             x = np.concatenate([halves, above, np.float32(SPECIAL)])
             compare(isa, "QUANTIZE", options.QuantizeOptions(), Q(x), out=dtype, scale=scale)
+
+
+@some_isas
+@pytest.mark.parametrize("zero_point", [-128, -5, 127])
+def test_roots_of_codes_below_the_zero_point_are_refused_by_the_look_up(
+    zero_point: int, isa: Isa
+) -> None:
+    codes = np.tile(np.arange(zero_point, 128, dtype=np.int8), 3)[:301]
+    for name in ("SQRT", "RSQRT"):
+        x = Q(codes, 0.3, zero_point)
+        assert compare(isa, name, None, x, scale=0.1, zero_point=-7) is not None
+        if zero_point > -128:
+            x.value = codes.copy()
+            x.value[-1] = zero_point - 1
+            assert compare(isa, name, None, x, scale=0.1, zero_point=-7) is None
+
+
+@some_isas
+@pytest.mark.parametrize("activation", range(4))
+def test_int16_sums_of_scales_that_are_powers_of_2_equal_numpy(activation: int, isa: Isa) -> None:
+    for name, kind in (("ADD", options.AddOptions), ("SUB", options.SubOptions)):
+        for seed, shapes in enumerate(SHAPES):
+            a, b = (Q(numbers(I16, s, seed), 2.0 ** (-k - 8)) for k, s in enumerate(shapes))
+            record = kind(activation=activation, pot_scale_int16=True)
+            compare(isa, name, record, a, b, scale=2.0**-8)
+
+
+@some_isas
+def test_bytes_of_int16_factors_equal_numpy(isa: Isa) -> None:
+    for dtype, zero in ((I8, -9), (U8, 131)):
+        a, b = (Q(numbers(I16, (3, 67), 2 * k), 2.0**-15) for k in range(2))
+        for activation in range(4):
+            record = options.MulOptions(activation=activation)
+            compare(isa, "MUL", record, a, b, out=dtype, scale=1 / 128, zero_point=zero)
+
+
+@some_isas
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_channels_are_quantized_and_read_back_as_numpy_does(axis: int, isa: Isa) -> None:
+    shape = (3, 5, 7)
+    rng = np.random.default_rng(axis)
+    scales = (10.0 ** rng.uniform(-3, 1, shape[axis])).astype(np.float32)
+    for dtype in (I8, U8, I16, I4):
+        points = numbers(dtype, (shape[axis],), 1).astype(np.int64) * (dtype is not I16)
+        channels = Quantization(scales, points, axis)
+        x = Q(numbers(F32, shape, 0) * np.float32(10))
+        node = node_of("QUANTIZE", options.QuantizeOptions(), x, out=dtype, scale=1.0)
+        y = replace(node.output(0), quantization=channels)
+        node = node.with_types(node.inputs, (y,))
+        with np.errstate(all="ignore"):
+            codes = np.asarray(node.op.reference(node, x.value))
+        np.testing.assert_array_equal(lowered(node, [x.value], isa).results[0], codes)
+        back = Q(codes, dtype=dtype)
+        back.quantization = channels
+        compare(isa, "DEQUANTIZE", options.DequantizeOptions(), back, out=F32)

@@ -21,6 +21,7 @@ from litejit.kernels.fixedpoint import (
 from litejit.kernels.walk import WalkSpec, type_of
 from litejit.types import DType
 
+_INVERSE_OF_0 = -1515870788  # 1 / 0 by three of Newton's steps in wrapping int32, Q0.31
 HALF = "half"  # the term whose multiplier is exactly 1/2: no rounding, one shift less
 
 
@@ -173,21 +174,55 @@ class Compare8Spec(_Bytes):
         return FUNCTIONS[self.function](a, b)
 
 
+class Shifted16Spec(_Bytes):
+    """act(a + sign * b) of int16 terms that are moved to the right; no blocks of constants."""
+
+    sign: int
+
+    def extras(self) -> dict[str, Type | Ptr]:
+        """Both shifts and the bounds."""
+        return dict.fromkeys(("shift0", "shift1", "low", "high"), i64)
+
+    def prepare(self, fn: Function, isa: Isa, extras: list[Any]) -> list[Any]:
+        """Everything in every lane."""
+        return [number.to(i32).splat(self.lanes(isa)) for number in extras]
+
+    def body(self, fn: Function, isa: Isa, values: list[Value], made: list[Any]) -> Value:
+        """Both are rounded half away from zero."""
+        a, b = (divided_by_power(x.to(i32), e) for x, e in zip(values, made[:2], strict=True))
+        return self.narrowed(fn, a + b if self.sign > 0 else a - b, made)
+
+
+class HighProductSpec(_Bytes):
+    """Bytes of the Q15 products of int16 factors: zero0 is the zero point, bounds are without it.
+    """
+
+    def body(self, fn: Function, isa: Isa, values: list[Value], made: list[Any]) -> Value:
+        """Rounded half up to 15 bits, then half away from zero to 8."""
+        a, b = (value.to(i32) for value in values)
+        product = fn.minimum((a * b + (1 << 14)) >> 15, 32767)
+        code = fn.minimum(fn.maximum(divided_by_power(product, 8), made[2]), made[3]) + made[0]
+        return code.to(self.result())
+
+
 class Quotient8Spec(_Bytes):
     """act(a / b): a 31-bit reciprocal of b, then one multiplier; no blocks of constants.
 
-    After the bounds come the multiplier, its shift, the output's zero point and a status, for
-    codes of b that equal its zero point.
+    After the bounds come the multiplier, its shift, the output's zero point and, where `checked`,
+    a status, for codes of b that equal its zero point; else those have a reciprocal, too.
     """
+
+    checked: bool = True
 
     def lanes(self, isa: Isa) -> int:
         """The arithmetic is 64 bits wide."""
         return isa.lanes(i64)
 
     def extras(self) -> dict[str, Type | Ptr]:
-        """All numbers, and the status."""
+        """All numbers, and the status where there is one."""
         names = ("zero0", "zero1", "low", "high", "multiplier", "shift", "zero")
-        return {**dict.fromkeys(names, i64), "status": Ptr(i64)}
+        status: dict[str, Type | Ptr] = {"status": Ptr(i64)} if self.checked else {}
+        return {**dict.fromkeys(names, i64), **status}
 
     def prepare(self, fn: Function, isa: Isa, extras: list[Any]) -> list[Any]:
         """Everything in every lane."""
@@ -202,6 +237,10 @@ class Quotient8Spec(_Bytes):
         a, b = (value.to(i64) - zero for value, zero in zip(values, made[:2], strict=True))
         a = (b < 0).choose(-a, a)
         inverse, over = reciprocal(fn.maximum(fn.absolute(b), 1), 31)
+        if not self.checked:
+            nothing = b.equals(fn.const(0, b.type))
+            inverse = nothing.choose(fn.const(_INVERSE_OF_0, b.type), inverse)
+            over = nothing.choose(fn.const(-1, b.type), over)
         room = leading_zeros(a ^ (a >> 63)) - 33
         quotient = high_multiply(high_multiply(a << room, inverse), made[4])
         count = over + room - made[5]

@@ -232,6 +232,12 @@ class Cumsum(reductions.Cumsum):
         lower_running_sum(node, steps, _one_scale(node)[1] if is_byte else None)
 
 
+class Div(arithmetic.Div):
+    """Codes that stand for 0 are divisors, too: what wrapping int32 makes of their reciprocals."""
+
+    checked: ClassVar[bool] = False
+
+
 class SquaredDifference(arithmetic.SquaredDifference):
     """int16 too, without extra bits."""
 

@@ -7,6 +7,7 @@ floor_mod,atan2}.cc and internal/reference/.
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
 import numpy as np
 
@@ -139,11 +140,16 @@ class _Sum(Binary):
         """Exact vector kernels for 8-bit sums too."""
         from litejit.ops import lowering
 
-        if self.is_quantized(node) and self.shifts(node) is None:
+        if not self.is_quantized(node):
+            super().lower(node, steps)
+            return
+        shifts = self.shifts(node)
+        if shifts is None:
             left = 15 if node.input(0).dtype == I16 else 20
             lowering.sum8(node, steps, common_scale(node, left), self.sign)
         else:
-            super().lower(node, steps)
+            limits = fixedpoint.activation_range(node.output(0), int(node.options.activation))
+            lowering.shifted16(node, steps, shifts, limits, self.sign)
 
 
 @builtin("ADD", versions=range(1, 6))
@@ -255,12 +261,15 @@ class Mul(Binary):
         """Exact vector kernels for 8-bit products too."""
         from litejit.ops import lowering
 
-        if self.is_quantized(node) and node.input(0).dtype == node.output(0).dtype:
+        if not self.is_quantized(node):
+            super().lower(node, steps)
+            return
+        limits = fixedpoint.activation_range(node.output(0), int(node.options.activation))
+        if node.input(0).dtype == node.output(0).dtype:
             multiplier = fixedpoint.quantize_multiplier(self.multiplier(node))
-            limits = fixedpoint.activation_range(node.output(0), int(node.options.activation))
             lowering.product8(node, steps, multiplier, limits)
         else:
-            super().lower(node, steps)
+            lowering.high_product(node, steps, limits)
 
 
 @builtin("DIV", versions=range(1, 3))
@@ -273,6 +282,7 @@ class Div(Binary):
     options = options.DivOptions
     dtypes = (F32, I32, I8, U8, I16)
     kernel = "div"
+    checked: ClassVar[bool] = True  # codes that stand for 0 are refused as divisors
 
     def is_quantized(self, node: Node) -> bool:
         """All 8- and 16-bit tensors."""
@@ -302,9 +312,10 @@ class Div(Binary):
         """Exactly LiteRT's reference kernels."""
         numerator = a.astype(np.int64) - node.input(0).zero_point
         divisor = b.astype(np.int64) - node.input(1).zero_point
-        node.check((divisor != 0).all(), "a divisor equals its zero point")
+        node.check(not self.checked or (divisor != 0).all(), "a divisor equals its zero point")
         numerator = np.where(divisor < 0, -numerator, numerator)
         inverse, over = fixedexp.reciprocal(np.abs(divisor), 31)
+        inverse = np.where(divisor == 0, fixedexp.INVERSE_OF_0, inverse)
         numerator, inverse, over = np.broadcast_arrays(numerator, inverse, over)
         headroom = 31 - fixedexp.bit_length(numerator ^ (numerator >> 63))
         high_mul = fixedpoint.saturating_rounding_doubling_high_mul
@@ -322,7 +333,7 @@ class Div(Binary):
         if self.is_quantized(node):
             multiplier = fixedpoint.quantize_multiplier(self.multiplier(node))
             limits = fixedpoint.activation_range(node.output(0), int(node.options.activation))
-            lowering.quotient8(node, steps, multiplier, limits)
+            lowering.quotient8(node, steps, multiplier, limits, checked=self.checked)
         else:
             super().lower(node, steps)
 

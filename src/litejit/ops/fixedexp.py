@@ -104,6 +104,10 @@ def tanh(raw: Array, integer_bits: int) -> Array:
     return np.where(raw == 0, 0, np.where(raw < 0, -size, size))
 
 
+# What three of Newton's steps in wrapping int32 make of 0, in Q0.31: TFLM divides by it
+INVERSE_OF_0 = -1515870788
+
+
 def reciprocal(x: Array, integer_bits: int) -> tuple[Array, Array]:
     """1 / x for raw x >= 1 with `integer_bits`: (Q0.31, bits of x over 1).
 

@@ -10,8 +10,8 @@ import numpy as np
 from litejit.codegen.lang import i32
 from litejit.errors import InvokeError
 from litejit.kernels import arithmetic_int8 as bytes_
+from litejit.kernels import conversion, requantize
 from litejit.kernels import elementwise as kernels
-from litejit.kernels import requantize
 from litejit.kernels.lookup16 import CODES, Lookup16Spec
 from litejit.kernels.rescale import LARGEST, RescaleSpec
 from litejit.kernels.walk import TYPES, WalkSpec
@@ -23,7 +23,7 @@ from litejit.ops.elementwise import FLOAT_RANGES
 from litejit.ops.floats import largest
 from litejit.ops.linear_sum import LEFT_SHIFT, linear_sum
 from litejit.ops.lut import codes_of
-from litejit.types import BOOL, C64, F16, F32, I8, I16, I32, I64, U8, Array, DType
+from litejit.types import BOOL, C64, F16, F32, I8, I16, I32, I64, U8, Array, DType, TensorType
 
 MAX_OUTER = 5
 GRAIN = 1024  # elements
@@ -40,11 +40,15 @@ _COST_NS = {
 def _call(
     node: Node, steps: Lowering, make: Callable[[int, tuple[int, ...]], WalkSpec],
     extras: Sequence[Operand | int | float] = (), *, cost_ns: float = 0.06,
-    in_place: bool = True,
+    in_place: bool = True, beside: Sequence[tuple[Operand, tuple[int, ...]]] = (),
 ) -> None:  # fmt: skip
-    """Walk the node's operands; nothing for empty outputs and more than five outer loops."""
+    """Walk the node's operands; nothing for empty outputs and more than five outer loops.
+
+    `beside` are operands that are no inputs, with their shapes.
+    """
     y = node.output(0)
     shapes = [node.input(position).dims for position in range(len(node.inputs))]
+    shapes += [shape for _, shape in beside]
     if y.size == 0:
         return
     lanes = make(0, (0,) * len(shapes)).lanes(steps.isa)
@@ -66,6 +70,7 @@ def _call(
     cost = y.size * cost_ns + (3.0 * items if rank else 0.0)
     grain = max(1, GRAIN // size)
     operands = [operand for operand in steps.inputs if operand is not None]
+    operands += [operand for operand, _ in beside]
     steps.call(
         spec, *operands, steps.outputs[0], *extras, *numbers, items=items, cost_ns=cost, grain=grain
     )
@@ -75,11 +80,14 @@ def unary(node: Node, steps: Lowering, kernel: str, parameters: tuple[float, ...
     """Tables for types of 8 and 16 bits, a kernel for the others."""
     x, y = node.input(0), node.output(0)
     if x.dtype in (I8, U8) and y.dtype in (I8, U8):
-        try:
-            table = np.asarray(node.op.reference(node, codes_of(x.dtype.numpy)))
-        except InvokeError:
-            return  # some codes are refused: the reference looks at the data
-        lookup(node, steps, table)
+        codes, least = codes_of(x.dtype.numpy), x.zero_point
+        table = _values(node, codes)
+        if table is not None:
+            lookup(node, steps, table)
+        elif x.dtype == I8:  # where codes are refused, they are those below the zero point
+            table = _values(node, np.maximum(codes, least).astype(np.int8))
+            if table is not None:
+                lookup(node, steps, table, least=least)
     elif x.dtype.bits == y.dtype.bits == 16:
         table16(node, steps)
     elif kernel and (x.dtype == F32 or kernel in _OF_ANY):
@@ -137,18 +145,22 @@ def _values(node: Node, codes: Array) -> Array | None:
         return None
 
 
-def lookup(node: Node, steps: Lowering, table: Array) -> None:
-    """y = table[x] of bytes."""
-    size = node.output(0).size
-    if size == 0:
+def lookup(node: Node, steps: Lowering, table: Array, *, least: int | None = None) -> None:
+    """y = table[x] of bytes; codes below `least` are refused."""
+    size, source = node.output(0).size, steps.inputs[0]
+    if size == 0 or source is None:
         return
-    steps.may_share(0, 0)
     content = np.ascontiguousarray(table).view(np.uint8)
-    where = steps.constant("table", lambda: content)
-    operands = (steps.inputs[0], steps.outputs[0], where)
+    operands: list[Operand | int] = [
+        source, steps.outputs[0], steps.constant("table", lambda: content)
+    ]  # fmt: skip
+    if least is None:
+        steps.may_share(0, 0)
+    else:
+        operands += [steps.status, least]
     per_element = 0.03 if steps.isa.byte_permute else 0.7
     steps.call(
-        kernels.LookupSpec(), *operands,  # type: ignore[arg-type]
+        kernels.LookupSpec(least is not None), *operands,
         items=size, cost_ns=size * per_element, grain=4 * GRAIN,
     )  # fmt: skip
 
@@ -197,7 +209,7 @@ def cast(node: Node, steps: Lowering, *, nan_is_zero: bool = False) -> None:
     if x == y or (x.bits == y.bits and x.is_integer and y.is_integer):
         steps.alias(0, 0)
         return
-    _call(node, steps, lambda rank, moves: kernels.CastSpec(rank, moves, x, y, nan_is_zero))
+    _call(node, steps, lambda rank, moves: conversion.CastSpec(rank, moves, x, y, nan_is_zero))
 
 
 def quantize(
@@ -211,14 +223,18 @@ def quantize(
     if x.dtype != F32:
         rescale(node, steps)
         return
-    if y.quantization is None or y.quantization.per_channel:
+    if y.quantization is not None and y.quantization.per_channel:
+        _call(
+            node, steps, lambda rank, moves: conversion.QuantizeChannelsSpec(rank, moves, y.dtype),
+            cost_ns=0.4, beside=_channels(y, steps),
+        )  # fmt: skip
         return
     with np.errstate(all="ignore"):
         inverse = float(np.float32(1) / np.float32(y.scale))
     ordinary = 2.0**-60 < y.scale < 2.0**60
     kind = ("even" if to_even else "away", y.zero_point < 0 or to_even, ordinary, wraps)
     _call(
-        node, steps, lambda rank, moves: kernels.QuantizeSpec(rank, moves, y.dtype, *kind),
+        node, steps, lambda rank, moves: conversion.QuantizeSpec(rank, moves, y.dtype, *kind),
         (y.scale, inverse, y.zero_point),
     )  # fmt: skip
 
@@ -255,12 +271,24 @@ def dequantize(node: Node, steps: Lowering) -> None:
     if x.dtype == F16:
         cast(node, steps)
         return
-    if x.quantization is not None and x.quantization.per_channel:
-        return
+    channels = x.quantization is not None and x.quantization.per_channel
     _call(
-        node, steps, lambda rank, moves: kernels.DequantizeSpec(rank, moves, x.dtype),
-        (float(x.scale), x.zero_point),
+        node, steps, lambda rank, moves: conversion.DequantizeSpec(rank, moves, x.dtype, channels),
+        () if channels else (float(x.scale), x.zero_point),
+        beside=_channels(x, steps) if channels else (),
     )  # fmt: skip
+
+
+def _channels(tensor: TensorType, steps: Lowering) -> list[tuple[Operand, tuple[int, ...]]]:
+    """Scales (float32) and zero points (int32) along the quantized dimension."""
+    q = tensor.quantization
+    assert q is not None
+    shape = tuple(len(q.scales) if axis == q.axis else 1 for axis in range(tensor.rank))
+    zeros = np.broadcast_to(np.asarray(q.zero_points, np.int32), len(q.scales))
+    return [
+        (steps.constant("scales", lambda: np.asarray(q.scales, np.float32)), shape),
+        (steps.constant("zero points", lambda: np.ascontiguousarray(zeros)), shape),
+    ]
 
 
 def _form(multiplier: Multiplier, zero_point: int, bound: int) -> str:
@@ -347,6 +375,31 @@ def total8(node: Node, steps: Lowering, last: Multiplier) -> None:
     _bytes_call(node, steps, bytes_.Total8Spec, [(form, last, zero)], limits, 0.2)
 
 
+def shifted16(
+    node: Node, steps: Lowering, shifts: tuple[int, int], limits: tuple[int, int], sign: int
+) -> None:
+    """Sums of int16 numbers whose scales are powers of two."""
+    _call(
+        node, steps,
+        lambda rank, moves: bytes_.Shifted16Spec(
+            rank, moves, (I16, I16), I16, (), False, sign
+        ),
+        (*shifts, *limits), cost_ns=0.2,
+    )  # fmt: skip
+
+
+def high_product(node: Node, steps: Lowering, limits: tuple[int, int]) -> None:
+    """Bytes of int16 factors."""
+    y = node.output(0)
+    low, high = (limit - y.zero_point for limit in limits)
+    nothing = steps.constant("rescalings", lambda: np.zeros(1, np.uint8))
+    _call(
+        node, steps,
+        lambda rank, moves: bytes_.HighProductSpec(rank, moves, (I16, I16), y.dtype, (), False),
+        (nothing, y.zero_point, 0, low, high), cost_ns=0.2,
+    )  # fmt: skip
+
+
 def product8(node: Node, steps: Lowering, multiplier: Multiplier, limits: tuple[int, int]) -> None:
     """Products of bytes."""
     zero = node.output(0).zero_point
@@ -381,14 +434,16 @@ def compare8(node: Node, steps: Lowering, kernel: str) -> None:
     _bytes_call(node, steps, bytes_.Compare8Spec, rescalings, (0, 1), 0.3, function=kernel)
 
 
-def quotient8(node: Node, steps: Lowering, multiplier: Multiplier, limits: tuple[int, int]) -> None:
-    """Quotients of quantized codes."""
+def quotient8(
+    node: Node, steps: Lowering, multiplier: Multiplier, limits: tuple[int, int], *, checked: bool
+) -> None:
+    """Quotients of quantized codes; `checked` refuses divisors that stand for 0."""
     a, b, y = node.input(0), node.input(1), node.output(0)
     numbers = (a.zero_point, b.zero_point, *limits, *multiplier, y.zero_point)
     _call(
         node, steps,
         lambda rank, moves: bytes_.Quotient8Spec(
-            rank, moves, (a.dtype, b.dtype), y.dtype, (), False
+            rank, moves, (a.dtype, b.dtype), y.dtype, (), False, checked
         ),
-        (*numbers, steps.status), cost_ns=3.0, in_place=False,
+        (*numbers, *([steps.status] if checked else [])), cost_ns=3.0, in_place=False,
     )  # fmt: skip

@@ -349,15 +349,16 @@ class L2Normalization(Op):
         n = x.dims[-1]
         rows = x.size // n
         steps.may_share()
-        operands = (source, steps.outputs[0], n)
+        operands = (source, steps.outputs[0])
         if x.dtype.is_float:
             cost = rows * 20 + _vectors(node, steps) * 5
-            steps.call(L2NormF32(), *operands, items=rows, cost_ns=cost)
+            steps.call(L2NormF32(), *operands, n, items=rows, cost_ns=cost)
             return
-        spec, cost = L2Norm8(x.dtype.name == "UINT8"), rows * 30 + x.size * 0.7
         stride = scratch_bytes(steps.isa, 0)
-        operands = (source, steps.outputs[0], steps.scratch(stride), stride, n, x.zero_point)
-        steps.call(spec, *operands, items=rows, cost_ns=cost)
+        steps.call(
+            L2Norm8(x.dtype.name == "UINT8"), *operands, steps.scratch(stride), stride, n,
+            x.zero_point, items=rows, cost_ns=rows * 30 + x.size * 0.7,
+        )  # fmt: skip
 
     @staticmethod
     def _scaled(dtype: np.dtype[Any], rows: Array, multiplier: Array, shift: Array) -> Array:
@@ -406,7 +407,7 @@ class LocalResponseNormalization(Op):
         o, n = node.options or LocalResponseNormalizationOptions(), x.dims[-1]
         radius, lanes = min(o.radius, n - 1), steps.isa.vector_bytes // 8
         items = -(-x.size // lanes)
-        channels = steps.constant("channels", lambda: np.arange(n + 16, dtype=np.int32) % n)
+        channels = steps.constant(f"channels {n}", lambda: np.arange(n + 16, dtype=np.int32) % n)
         steps.call(
             NeighboursF32(), source, steps.outputs[0], channels, x.size, n, radius,
             *(float(number) for number in (o.alpha, o.bias, -o.beta)),
