@@ -9,9 +9,9 @@ from tests.kernels.harness import HOST_ISAS, run
 from litejit.codegen import isa as isas
 from litejit.codegen import llvm
 from litejit.kernels import requantize
-from litejit.kernels.reduce import AcrossSpec, ArgAcrossSpec, ArgSpec, RowsSpec
+from litejit.kernels.reduce import FLOAT, PRODUCT, AcrossSpec, ArgAcrossSpec, ArgSpec, RowsSpec
 from litejit.ops import fixedpoint
-from litejit.types import F32, I8, I32, U8
+from litejit.types import F32, I8, I16, I32, I64, U8
 
 BY_ISA = pytest.mark.parametrize("isa", HOST_ISAS, ids=lambda isa: isa.name)
 SIZES = [1, 2, 3, 4, 7, 8, 9, 15, 16, 17, 31, 33, 63, 64, 65, 130, 300]
@@ -90,6 +90,78 @@ def test_quantized_means_are_rounded_as_the_reference_does(isa, dtype, form):
         np.testing.assert_array_equal(got, want)
 
 
+def fold(isa, spec, x, start, scale, constants):
+    """What a spec makes of x [outer, n, inner]."""
+    outer, n, inner = x.shape
+    blocks = 1 if isinstance(spec, RowsSpec) else -(-inner // (spec.vectors * spec.lanes(isa)))
+    y = np.zeros((outer, inner), x.dtype)
+    args = (x, y, n, inner, blocks, start, scale, constants)
+    return run(spec, *args, items=outer * blocks, isa=isa, cuts=(1,))[1]
+
+
+@BY_ISA
+@pytest.mark.parametrize("word", ["sum", "max", "min", "mean"])
+@pytest.mark.parametrize("dtype", [I32, I64], ids=str)
+def test_integers_fold_in_64_bits(isa, word, dtype):
+    start = {"max": np.iinfo(dtype.numpy).min, "min": np.iinfo(dtype.numpy).max}.get(word, 0)
+    for n, inner in ((1, 1), (9, 1), (70, 1), (5, 3), (6, 40)):
+        x = numbers((3, n, inner), dtype) >> (8 if word == "mean" else 0)
+        with np.errstate(over="ignore"):
+            total = x.sum(1, dtype=np.int64)
+        want = {"max": x.max(1), "min": x.min(1), "sum": total.astype(x.dtype)}.get(word)
+        if want is None:
+            want = (np.sign(total) * (np.abs(total) // n)).astype(x.dtype)
+        specs = [AcrossSpec(dtype, word, "", 1), AcrossSpec(dtype, word, "", 4)]
+        for spec in specs + ([RowsSpec(dtype, word)] if inner == 1 else []):
+            got = fold(isa, spec, x, int(start), float(n), NONE)
+            np.testing.assert_array_equal(got, want)
+
+
+@BY_ISA
+@pytest.mark.parametrize("dtype", [F32, I32, I64, I8], ids=str)
+def test_products_are_made_in_order(isa, dtype):
+    one = int(np.float32(1).view(np.int32)) if dtype is F32 else 1
+    for n, inner in ((1, 1), (7, 1), (5, 3), (6, 40)):
+        x = numbers((2, n, inner), dtype)
+        with np.errstate(over="ignore"):
+            want = np.multiply.reduce(x, axis=1, dtype=x.dtype)
+        for vectors in (1, 4):
+            got = fold(isa, AcrossSpec(dtype, "prod", "", vectors), x, one, 1.0, NONE)
+            np.testing.assert_array_equal(got, want)
+
+
+@BY_ISA
+@pytest.mark.parametrize("dtype", [I8, U8, I16], ids=str)
+def test_sums_are_rescaled_in_float32(isa, dtype):
+    info, f = np.iinfo(dtype.numpy), np.float32
+    constants = np.array([1.375, -3, info.min, info.max], f)
+    for n, inner in ((9, 1), (40, 1), (5, 3), (6, 40)):
+        x = numbers((3, n, inner), dtype)
+        scale = f(0.02) if dtype is not I16 else f(1.5)
+        real = x.sum(1, dtype=np.int64).astype(f) * scale + f(1.375)
+        want = np.clip(fixedpoint.round_half_away(real) - 3, info.min, info.max)
+        specs = [AcrossSpec(dtype, "sum", FLOAT, 1)]
+        for spec in specs + ([RowsSpec(dtype, "sum", FLOAT)] if inner == 1 else []):
+            got = fold(isa, spec, x, 0, float(scale), constants)
+            np.testing.assert_array_equal(got, want.astype(dtype.numpy))
+
+
+@BY_ISA
+@pytest.mark.parametrize("dtype", [I8, I16], ids=str)
+def test_products_are_rescaled_after_every_factor(isa, dtype):
+    info, (m, shift), zero, out_zero = np.iinfo(dtype.numpy), (1 << 30, -4), 5, -2
+    reduced = int(fixedpoint.reduced_multiplier(m))
+    constants = np.array([zero, reduced, 15 - shift, out_zero, info.min, info.max], np.int64)
+    for n, inner in ((1, 1), (4, 1), (3, 40)):
+        x = numbers((2, n, inner), dtype)
+        total = x[:, 0].astype(np.int64) - zero
+        for j in range(1, n):
+            total = fixedpoint.mbqm64(total * (x[:, j].astype(np.int64) - zero), m, shift)
+        want = np.clip(fixedpoint.mbqm64(total, m, shift) + out_zero, info.min, info.max)
+        got = fold(isa, AcrossSpec(dtype, "prod", PRODUCT, 1), x, 0, 1.0, constants)
+        np.testing.assert_array_equal(got, want)
+
+
 @BY_ISA
 @pytest.mark.parametrize("dtype", [F32, I8, U8, I32], ids=str)
 @pytest.mark.parametrize("largest", [True, False])
@@ -129,6 +201,9 @@ def test_every_isa_compiles(isa):
         AcrossSpec(I8, "mean", "u64"),
         RowsSpec(F32, "sum"),
         RowsSpec(U8, "mean", "wide"),
+        RowsSpec(I16, "sum", FLOAT),
+        RowsSpec(I64, "mean"),
+        AcrossSpec(I8, "prod", PRODUCT),
         ArgSpec(I8, True, False),
         ArgAcrossSpec(F32, False, True),
     ):

@@ -137,9 +137,9 @@ def test_compiled_integer_pooling_equals_the_reference(isa, name, kind):
 
 
 @pytest.mark.parametrize("isa", HOST_ISAS, ids=[isa.name for isa in HOST_ISAS])
-@pytest.mark.parametrize("what", ["mean", "max"])
+@pytest.mark.parametrize("what", ["mean", "max", "l2"])
 def test_compiled_float_pooling_equals_the_reference(isa, what):
-    name = {"mean": "AVERAGE_POOL_2D", "max": "MAX_POOL_2D"}[what]
+    name = {"mean": "AVERAGE_POOL_2D", "max": "MAX_POOL_2D", "l2": "L2_POOL_2D"}[what]
     for image, filter, stride, same in CASES:
         x = sample(F32, image)
         x.flat[0], x.flat[-1] = np.nan, np.inf
@@ -155,3 +155,15 @@ def test_compiled_float_pooling_equals_the_reference(isa, what):
         )[1]  # fmt: skip
         want = np.clip(node.op.reference(node, x), np.float32(-0.5), np.float32(3.0e38))
         np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["AVERAGE_POOL_2D", "MAX_POOL_2D"])
+def test_windows_of_one_column_take_a_line_for_a_pixel(name):
+    isa = HOST_ISAS[0]
+    for filter, stride in (((3, 1), (2, 1)), ((1, 1), (1, 1)), ((1, 1), (2, 1))):
+        for kind in (F32, I16):
+            x = sample(kind, (2, 7, 5, 3))
+            node = pool(name, x, filter, stride, True, kind, Activation.RELU6)
+            (got,), calls = run_lowered(node, isa, [x])
+            assert calls == 1
+            np.testing.assert_allclose(got, node.op.reference(node, x), rtol=1e-6)

@@ -53,6 +53,33 @@ def test_neighbouring_axes_fold_as_one(shape, folded, view):
     assert as_one_axis(shape, folded) == view
 
 
+FOLDED = {
+    "SUM": (F32, I32, I64, U8, I8, I16),
+    "MEAN": (F32, I32, I64, U8, I8, I16),
+    "REDUCE_MAX": (F32, I32, I64, U8, I8, I16),
+    "REDUCE_MIN": (F32, I32, I64, U8, I8, I16),
+    "REDUCE_PROD": (F32, I32, I64, U8, I8, I16),
+    "REDUCE_ANY": (BOOL,),
+    "REDUCE_ALL": (BOOL,),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype"), [(name, dtype) for name, kinds in FOLDED.items() for dtype in kinds], ids=str
+)
+def test_every_type_and_set_of_axes_is_compiled(name, dtype):
+    shape = (3, 4, 2, 19)
+    for folded in [(0,), (2,), (3,), (0, 2), (1, 3), (0, 1, 3), (0, 1, 2, 3), ()]:
+        if dtype in (U8, I8, I16) and not (name == "REDUCE_PROD" and dtype is U8):
+            zero = 0 if dtype is I16 else 3
+            x, out = quantized(shape, dtype, zero_point=zero), (dtype, 0.05, zero)
+        elif dtype is BOOL:
+            x, out = arg(np.random.default_rng(4).random(shape) < 0.8), dtype
+        else:
+            x, out = arg(numbers(shape, dtype)), dtype
+        run(name, KEEP if len(folded) % 2 else DROP, [x, axes(*folded)], [out], compiled=True)
+
+
 def test_mean_of_floats_and_shapes():
     x = arg(np.array([[1, 2, 3], [4, 5, 9]], np.float32))
     (y,) = run("MEAN", DROP, [x, axes(1)], [F32], compiled=True)
