@@ -117,3 +117,11 @@ def test_int16_is_rectified_by_a_multiplier_formed_in_float64() -> None:
         results.append(np.clip(scaled, 0, 32767))
     np.testing.assert_array_equal(run(model, codes), results[0])
     assert (results[0] != results[1]).any()
+
+
+def test_codes_that_stand_for_nothing_divide_as_tflm_divides() -> None:
+    # figures of TFLM's wheel; LiteRT refuses the data
+    a, b, y = per_channel([0.01], [-4]), per_channel([0.02], [3]), per_channel([2.0], [10])
+    model = runnable("DIV", [((5,), I8, a), ((5,), I8, b)], [((5,), I8, y)])
+    found = run(model, np.array([96, 96, -104, -4, 127], np.int8), np.full(5, 3, np.int8))
+    assert found.tolist() == [-25, -25, 45, 10, -36]
