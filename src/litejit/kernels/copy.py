@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, TypeAlias
 
-from litejit.codegen.lang import Function, Pointer, Ptr, Type, Value, f32, i8, i32, i64, u8
+from litejit.codegen.lang import Function, Pointer, Ptr, Type, Value, f32, i8, i32, i64, u8, u64
 from litejit.kernels.base import KernelSpec
 from litejit.kernels.transpose import TransposeSpec, tile_lanes, walk
 from litejit.record import Record, replace
@@ -55,10 +55,12 @@ class RowsSpec(KernelSpec):
     n that the innermost loop around the rows counts. With `long`, it is `block` elements of one
     row instead, and n and the strides are not used.
 
-    Where `axes` is not 0, the target is found in the run: a third pointer leads to that many
-    integers of `index_bits`, and arguments at the end are (largest integer, bytes) for each; a
-    larger or negative one is clamped. With `idle_in_place` nothing is done where source and target
-    are the same address.
+    Where `axes` is not 0, one side is found in the run: behind the target stand a pointer to that
+    many integers of `index_bits` and the status, and at the end (largest integer, bytes) for each.
+    `moves` says which side, and what becomes of other integers: "target" clamps them, "source"
+    refuses them, "index" counts negative ones from the end, clamps those that still are, and
+    refuses larger ones. To refuse is to store `1 << 48` at the status and to copy nothing. With
+    `idle_in_place` nothing is done where source and target are the same address.
     """
 
     itemsize: int
@@ -70,22 +72,29 @@ class RowsSpec(KernelSpec):
     axes: int = 0
     index_bits: int = 32
     idle_in_place: bool = False
+    moves: str = "target"
 
     def emit(self, name: str, isa: Isa) -> str:
         """IR text of the kernel."""
         words = ["run", "pitch", "n", "near", "to", "block", "blocks"]
         words += [f"{word}{j}" for j in range(self.outers) for word in ("n_", "s_", "t_")]
         words += [f"{word}{j}" for j in range(self.axes) for word in ("room", "step")]
-        start = {"start": Ptr(Type("i", self.index_bits))} if self.axes else {}
+        start = {"start": Ptr(Type("i", self.index_bits)), "status": Ptr(i64)} if self.axes else {}
         fn = Function(
             name, isa, source=Ptr(i8), target=Ptr(i8), **start, **dict.fromkeys(words, i64)
         )
         source, target, *rest = fn.args
-        if self.axes:
-            target = _placed(fn, target, rest[0], rest[-2 * self.axes :])
-            rest = rest[1 : -2 * self.axes]
-        run, pitch, n, near, to, block, blocks, *outer = rest
         end = fn.end
+        if self.axes:
+            offset, inside = self._moved(fn, rest[0], rest[-2 * self.axes :])
+            with fn.when(inside ^ True):
+                rest[1][0] = fn.const(1 << 48, i64)
+            end, rest = inside.choose(end, fn.begin), rest[2 : -2 * self.axes]
+            if self.moves == "target":
+                target = target + offset
+            else:
+                source = source + offset
+        run, pitch, n, near, to, block, blocks, *outer = rest
         if self.idle_in_place:
             here, there = (fn.emit(i64, f"ptrtoint ptr {p.ref} to i64") for p in (source, target))
             end = here.equals(there).choose(fn.begin, end)
@@ -100,6 +109,20 @@ class RowsSpec(KernelSpec):
                     place = (from_ + row * near, into + row * to, pitch)
                     self._row(fn, place, run)
         return fn.ir()
+
+    def _moved(self, fn: Function, start: Pointer, axes: list[Value]) -> tuple[Value, Value]:
+        """By how many bytes the integers at `start` move a side, and whether it may be."""
+        offset, inside = fn.const(0, i64), fn.const(0, i64).equals(0)
+        for j in range(self.axes):
+            at, (room, step) = start[j].to(i64), axes[2 * j : 2 * j + 2]
+            if self.moves == "index":
+                at = fn.maximum((at < 0).choose(at + room + 1, at), 0)
+            if self.moves == "target":
+                at = fn.minimum(fn.maximum(at, 0), room)
+            else:
+                inside = inside & (at.to(u64) <= room.to(u64))
+            offset = offset + at * step
+        return inside.choose(offset, 0), inside
 
     def _row(self, fn: Function, place: _Place, run: Value) -> None:
         if self.groups in (0, 4):
@@ -158,15 +181,6 @@ class RowsSpec(KernelSpec):
     def _put(self, target: Pointer, at: Value, value: Value) -> None:
         place = target + at * self.itemsize
         place.cast(value.type.scalar).store(0, value, align=1)
-
-
-def _placed(fn: Function, target: Pointer, start: Pointer, axes: list[Value]) -> Pointer:
-    """`target` moved to where the integers at `start` say."""
-    for j in range(len(axes) // 2):
-        room, step = axes[2 * j : 2 * j + 2]
-        at = fn.minimum(fn.maximum(start[j].to(i64), 0), room)
-        target = target + at * step
-    return target
 
 
 def every(parts: list[Value], step: int) -> Value:
@@ -272,17 +286,17 @@ def plan_whole_copy(nbytes: int, isa: Isa) -> CopyPlan:
 
 def plan_placed_copy(
     dims: Sequence[Dim], itemsize: int, isa: Isa, *, room: Sequence[int],
-    strides: Sequence[int], index_bits: int,
+    strides: Sequence[int], index_bits: int, moves: str = "target",
 ) -> CopyPlan:  # fmt: skip
-    """As `plan_copy` for a contiguous source, to a target that moves with integers in memory.
+    """As `plan_copy` where one side is contiguous and the other moves with integers in memory.
 
-    Integer d, clamped to [0, room[d]], moves the target by strides[d] bytes. The call takes
-    source, target, the address of the integers (of `index_bits`), then the numbers.
+    Integer d, from 0 to room[d], moves the side by strides[d] bytes; see RowsSpec. The call takes
+    source, target, the address of the integers (of `index_bits`), the status, then the numbers.
     """
     plan = plan_copy(dims, itemsize, isa)
     if not room:
         room, strides = [0], [0]
-    spec = replace(plan.spec, axes=len(room), index_bits=index_bits)
+    spec = replace(plan.spec, axes=len(room), index_bits=index_bits, moves=moves)
     numbers = (*plan.numbers, *chain(*zip(room, strides, strict=True)))
     moved: CopyPlan = replace(plan, spec=spec, numbers=numbers)
     return moved

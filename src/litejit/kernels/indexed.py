@@ -193,22 +193,33 @@ class ReverseSequenceSpec(KernelSpec):
                       status=Ptr(i64), outer=i64, between=i64, inner=i64, run=i64)  # fmt: skip
         x, y, lengths, status, outer, between, inner, run = fn.args
         word = Type("i", 8 * self.lanes) if self.lanes <= 8 else i8 * self.lanes
-        size = inner if self.is_inner else outer
-        step = fn.const(1, i64) if self.is_inner else between * inner
         with fn.loop(fn.end, start=fn.begin) as item:
-            which = item / between % outer
-            with fn.loop(inner) as j:
-                batch, place = (which, j) if self.is_inner else (j, which)
-                length = lengths[batch].to(i64)
-                inside = length.to(u64) <= size.to(u64)
-                turned = (place < length).choose(length - 1 - place * 2, 0)
-                row = item * inner + j
-                with fn.when(inside):
-                    source = x + (row + turned * step) * run
-                    copy_bytes(fn, source, y + row * run, run, word, self.groups)
-                with fn.when(inside ^ True):
-                    status[0] = batch | (1 << 48)
+            which, row = item / between % outer, item * inner
+            if self.is_inner:
+                length = self._length(lengths, which, inner, status)
+                with fn.loop(length) as j:
+                    source = x + (row + length - 1 - j) * run
+                    copy_bytes(fn, source, y + (row + j) * run, run, word, self.groups)
+                rest = (inner - length) * run
+                with fn.when(rest > 0):
+                    at = (row + length) * run
+                    copy_bytes(fn, x + at, y + at, rest, word, 0)
+            else:
+                with fn.loop(inner) as j:
+                    length = self._length(lengths, j, outer, status)
+                    turned = (which < length).choose(length - 1 - which * 2, 0) * between * inner
+                    source = x + (row + j + turned) * run
+                    copy_bytes(fn, source, y + (row + j) * run, run, word, self.groups)
         return fn.ir()
+
+    @staticmethod
+    def _length(lengths: Pointer, batch: Value, size: Value, status: Pointer) -> Value:
+        """A length, 0 where it is refused."""
+        length = lengths[batch].to(i64)
+        inside = length.to(u64) <= size.to(u64)
+        with length.fn.when(inside ^ True):
+            status[0] = batch | (1 << 48)
+        return inside.choose(length, 0)
 
 
 def _dimensions(depth: int) -> list[str]:

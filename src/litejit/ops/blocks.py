@@ -105,6 +105,7 @@ def copy_box(
     Targets must not overlap each other or the source. Nothing happens where some n is 0.
     """
     if math.prod(n for n, _, _ in dims) == 0:
+        copy_whole(steps, source, target, 0)
         return
     plan = plan_copy(dims, itemsize, steps.isa)
     extra = plan.numbers

@@ -64,13 +64,30 @@ def _part(steps: Lowering, node: Node, output: int, cuts: list[_Cut]) -> None:
     if whole:
         steps.alias(output, position)
         return
-    if not all(cut.count for cut in cuts):
-        return
     to = row_strides([cut.count for cut in cuts], size)
     box = [(cut.count, s * cut.step, t) for cut, s, t in zip(cuts, strides, to, strict=True)]
     start = sum(cut.start * s for cut, s in zip(cuts, strides, strict=True))
     source = input_of(steps, position)
     copy_box(steps, steps.outputs[output], source.at(start), box, size)
+
+
+def _copy_moved(
+    node: Node, steps: Lowering, positions: tuple[int, int], box: list[tuple[int, int, int]],
+    axes: tuple[list[int], list[int]], moves: str,
+) -> None:  # fmt: skip
+    """Copy input positions[0] by the loops `box`, to or from where input positions[1] says."""
+    x, start = (node.input(position) for position in positions)
+    room, strides = axes
+    plan = plan_placed_copy(
+        box, x.dtype.itemsize, steps.isa,
+        room=room, strides=strides, index_bits=start.dtype.bits, moves=moves,
+    )  # fmt: skip
+    source, place = (input_of(steps, position) for position in positions)
+    target, status, numbers = steps.outputs[0], steps.status, plan.numbers
+    steps.call(
+        plan.spec, source, target, place, status, *numbers,
+        items=plan.items, cost_ns=plan.cost_ns,
+    )  # fmt: skip
 
 
 def _data_position(node: Node) -> int:
@@ -107,8 +124,16 @@ class Slice(Op):
 
     def lower(self, node: Node, steps: Lowering) -> None:
         x, begin, size = node.input(0), node.input(1).value, node.input(2).value
-        if begin is not None and size is not None and lowers(x, node.output()):
+        if size is None or not lowers(x):
+            return
+        if begin is not None:
             _part(steps, node, 0, self._cuts(x.dims, begin, size, node.require))
+        elif node.output().size:
+            sizes, width = node.output().dims, x.dtype.itemsize
+            strides = row_strides(x.dims, width)
+            box = list(zip(sizes, strides, row_strides(sizes, width), strict=True))
+            room = [n - m for n, m in zip(x.dims, sizes, strict=True)]
+            _copy_moved(node, steps, (0, 1), box, (room, strides), "source")
 
     @staticmethod
     def _cuts(dims: tuple[int, ...], begin: Array, size: Array, refuse: Refuse) -> list[_Cut]:
@@ -159,7 +184,7 @@ class StridedSlice(Op):
     def lower(self, node: Node, steps: Lowering) -> None:
         x = node.input(0)
         values = [node.input(position).value for position in (1, 2, 3)]
-        if any(value is None for value in values) or not lowers(x, node.output()):
+        if any(value is None for value in values) or not lowers(x):
             return
         cuts, _ = _strided(node, x.dims, values, node.require)
         _part(steps, node, 0, cuts)
@@ -405,8 +430,4 @@ class DynamicUpdateSlice(Op):
             return
         box = list(zip(update.dims, row_strides(update.dims, size), strides, strict=True))
         room = [n - m for n, m in zip(x.dims, update.dims, strict=True)]
-        bits = node.input(2).dtype.bits
-        plan = plan_placed_copy(box, size, steps.isa, room=room, strides=strides, index_bits=bits)
-        source, start = input_of(steps, 1), input_of(steps, 2)
-        extra, items, cost_ns = plan.numbers, plan.items, plan.cost_ns
-        steps.call(plan.spec, source, target, start, *extra, items=items, cost_ns=cost_ns)
+        _copy_moved(node, steps, (1, 2), box, (room, strides), "target")

@@ -245,7 +245,7 @@ class BatchToSpaceND(_BatchOp):
     def lower(self, node: Node, steps: Lowering) -> None:
         x, y = node.input(0), node.output()
         block, edges = node.input(1).value, node.input(2).value
-        if block is None or edges is None or not lowers(x, y):
+        if block is None or edges is None or not lowers(x):
             return
         sizes, pads = self._blocks(block, edges, node.require)
         (_, in_h, in_w, _), (n, h, w, c) = _as_nhwc(x.dims), _as_nhwc(y.dims)
@@ -259,8 +259,6 @@ class BatchToSpaceND(_BatchOp):
             for j in range(bw):
                 h0, h1 = _inside(i, bh, top, h, in_h)
                 w0, w1 = _inside(j, bw, left, w, in_w)
-                if h0 >= h1 or w0 >= w1:
-                    continue
                 to = (h0 * bh + i - top) * tos[1] + (w0 * bw + j - left) * tos[2]
                 source = (i * bw + j) * n * froms[0] + h0 * froms[1] + w0 * froms[2]
                 dims = [(n, froms[0], tos[0]), (h1 - h0, froms[1], tos[1] * bh),
