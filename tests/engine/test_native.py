@@ -478,3 +478,31 @@ mask = [line for line in status if line.startswith("SigBlk")][0]
 print(worker != os.getpid(), int(mask.split()[1], 16) & 2)
 """)
     assert told == "True 2\n"
+
+
+def test_a_signals_handler_may_load_and_run_while_kernels_are_being_loaded() -> None:
+    held = [cache._locks[0], *native._locks]
+    for lock in held:
+        lock.acquire()
+    try:
+        assert cache.addresses([native.RUN_LOOP], isa.host())
+        assert native.pool(2) is native.pool(2)
+    finally:
+        for lock in held:
+            lock.release()
+
+
+def test_an_interrupt_while_workers_start_leads_to_no_two_of_one_number(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shared, started = native.Pool(3), []
+
+    def interrupted(pool: object, libc: object, number: int) -> bool:
+        started.append(number)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(native.Pool, "_start_worker", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        shared.start()
+    shared.start()
+    assert started == [1]

@@ -24,7 +24,7 @@ import sys
 import time
 import warnings
 from _blake2 import blake2b  # hashlib would load OpenSSL
-from _thread import allocate_lock
+from _thread import RLock
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import cache
@@ -58,7 +58,7 @@ _CREATE = os.O_CREAT | os.O_EXCL | os.O_WRONLY | (_READ & ~getattr(os, "O_NONBLO
 
 _loaded: dict[Isa, dict[Spec, int]] = {}
 _packs: dict[str, dict[str, int]] = {}  # those loaded without specs
-_locks = [allocate_lock()]
+_locks = [RLock()]  # a signal's handler may come back while its thread holds it
 _warned: set[str] = set()
 _pruned: set[str] = set()
 
@@ -490,4 +490,4 @@ def _warn(text: str) -> None:
 def _renew_lock_in_children() -> None:
     """A child must not wait for a thread that exists in its parent only."""
     if hasattr(os, "register_at_fork"):
-        os.register_at_fork(after_in_child=lambda: _locks.__setitem__(0, allocate_lock()))
+        os.register_at_fork(after_in_child=lambda: _locks.__setitem__(0, RLock()))

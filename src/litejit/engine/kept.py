@@ -81,7 +81,7 @@ class Digest:
     @property
     def value(self) -> str:
         """The hash, when it is there."""
-        if self._process == os.getpid():
+        if not self._value and self._process == os.getpid():
             with self._done:
                 pass
         if not self._value:  # a fork left the thread behind, or the thread failed

@@ -15,7 +15,7 @@ import os
 import struct
 import sys
 import time
-from _thread import allocate_lock
+from _thread import RLock
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -186,7 +186,9 @@ class Pool:
             if self.block.get(PoolBlock.STARTED, "<i"):
                 return
             libc = _runtime().libc
-            self.block.put(PoolBlock.AVOIDED, "<i", libc.sched_getcpu())
+            # Before they are: an exception, or a signal's handler that runs a program, must not
+            # lead to two workers of one number. Fewer than asked for change no result.
+            self.block.put(PoolBlock.STARTED, "<ii", 1, libc.sched_getcpu())
             everything, before = b"\xff" * 128, ctypes.create_string_buffer(128)
             libc.pthread_sigmask(0, everything, before)  # Ctrl-C is for Python's threads
             try:
@@ -195,7 +197,6 @@ class Pool:
                         break
             finally:
                 libc.pthread_sigmask(2, before, None)
-            self.block.put(PoolBlock.STARTED, "<i", 1)
 
     def _start_worker(self, libc: Any, number: int) -> bool:
         self._numbers.put(16 * number, "<Qi", self.block.address, number)
@@ -355,7 +356,8 @@ def pool(threads: int) -> Pool | None:
 
 _pools: dict[int, Pool] = {}
 _runtimes: list[_Runtime] = []  # at most one
-_locks = [allocate_lock(), allocate_lock()]  # of the pools, of the runtime
+# of the pools, of the runtime; a signal's handler may come back while its thread holds them
+_locks = [RLock(), RLock()]
 _METH_NOARGS = 4
 _NATIVE_KERNEL = ctypes.CFUNCTYPE(
     None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_int64
@@ -383,7 +385,7 @@ def _runtime() -> _Runtime:
 
 def _begin_child() -> None:
     """No thread of the parent holds a lock, runs a program or works for a pool any more."""
-    _locks[:] = [allocate_lock(), allocate_lock()]
+    _locks[:] = [RLock(), RLock()]
     host = _runtime().host
     host.put(HostBlock.FORKS, "<q", host.get(HostBlock.FORKS, "<q") + 1)
     for shared in _pools.values():
