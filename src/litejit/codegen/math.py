@@ -380,6 +380,11 @@ def _scale(y: Value, exponent: Value, n: Value) -> Value:
     return y
 
 
+def log64(x: Value) -> Value:
+    """The natural logarithm of float64, as of `_log2`. Error below 1e-10."""
+    return _log2(x) * math.log(2)
+
+
 def _log2(x: Value) -> Value:
     """log2 of a float64 >= 0 that is zero or not denormal; -inf, inf and NaN as they should."""
     fn, bits = x.fn, x.bitcast(i64 * x.type.lanes)

@@ -100,36 +100,44 @@ class FourierSpec(KernelSpec):
     """Rows of real numbers to their spectra, or back.
 
     `radices` are those of the complex transform of half the length, outermost first. Arguments:
-    x, y, order (i32), twiddles (`packed_twiddles`) and turns (pairs), scratch, its stride
-    (bytes), length of a row of x (forward; what is missing is 0), from row to row of x (elements),
-    known, rows: of every `rows` rows only the first `known` are there, others are 0. Items: rows.
+    x, y, order (i32), twiddles (`packed_twiddles`) and turns (pairs), window, scratch, its stride
+    (bytes), length of a row of x (forward; what is missing is 0), then elements from number to
+    number of x (forward), from row to row and from image to image, known, rows: of every `rows`
+    rows, an image, only the first `known` are there, others are 0. Items: rows.
+
+    `windowed`: numbers of a row are multiplied by `window`. `size` makes one number of each
+    complex one: the "square" of its size or its "root", the size itself.
     """
 
     dtype: str
     radices: tuple[int, ...]
     inverse: bool
+    windowed: bool = False
+    size: str = ""
 
     def emit(self, name: str, isa: Isa) -> str:
         """Order, stages, and the pass that separates or joins the real parts."""
         element, wide, narrow = _TYPES[self.dtype]
         fn = Function(
             name, isa, x=Ptr(element), y=Ptr(narrow), order=Ptr(i32), twiddles=Ptr(wide),
-            turns=Ptr(wide), scratch=Ptr(wide), stride=i64, length=i64, pitch=i64, known=i64,
-            rows=i64,
+            turns=Ptr(wide), window=Ptr(wide), scratch=Ptr(wide),
+            **dict.fromkeys(("stride", "length", "step", "pitch", "image", "known", "rows"), i64),
         )  # fmt: skip
-        x, y, places, twiddles, turns, scratch, stride, length, pitch, known, rows = fn.args
+        x, y, places, twiddles, turns, window, scratch, stride, length = fn.args[:9]
+        step, pitch, image, known, rows = fn.args[9:]
         a, half = _Arithmetic(fn, element, wide), math.prod(self.radices)
         work = scratch + fn.worker * (stride / (wide.bits // 8))
         source = work + 2 * half
         with fn.loop(fn.end, start=fn.begin) as row:
             place = row % rows
-            own = x + (row / rows * known + place) * pitch
+            own = x + (row / rows * image + place * pitch)
             if self.inverse:
                 _join(a, own, source, turns, half)
             else:
                 there = (place < known).choose(length, 0)
                 with fn.loop(there) as i:
-                    source[i] = own[i].to(wide)
+                    value = own[i * step].to(wide)
+                    source[i] = value * window[i] if self.windowed else value
                 with fn.loop(fn.const(2 * half, i64), start=there) as i:
                     source[i] = 0
             with fn.loop(fn.const(half, i64)) as i:
@@ -140,8 +148,33 @@ class FourierSpec(KernelSpec):
                     value = work[i] if a.fixed else work[i] / float(2 * half)
                     (y + row * (2 * half))[i] = value.to(narrow)
             else:
-                _separate(a, work, y + row * (2 * half + 2), turns, half)
+                self._separate(a, work, y + row * ((1 if self.size else 2) * (half + 1)), turns)
         return fn.ir()
+
+
+    def _separate(self, a: _Arithmetic, work: Pointer, y: Pointer, turns: Pointer) -> None:
+        """The spectrum of the real row whose even and odd numbers were transformed together."""
+        fn, narrow, half = a.fn, y.element, math.prod(self.radices)
+
+        def put(k: Value | int, real: Value, imaginary: Value | None) -> None:
+            if not self.size:
+                _put(y, k, [real.to(narrow), fn.const(0, narrow) if imaginary is None else
+                            imaginary.to(narrow)])  # fmt: skip
+                return
+            square = real * real if imaginary is None else real * real + imaginary * imaginary
+            found = square.to(narrow)
+            y[k] = fn.sqrt(found) if self.size == "root" else found
+
+        first = a.divided(_get(work, 0), 2)
+        put(0, first[0] + first[1], None)
+        put(half, first[0] - first[1], None)
+        with fn.loop(fn.const(half // 2 + 1, i64), start=1) as k:
+            far = _get(work, half - k)
+            here = a.divided(_get(work, k), 2)
+            there = a.divided((far[0], a.store(-far[1])), 2)
+            even, odd = a.plus(here, there), a.times(a.minus(here, there), _get(turns, k - 1))
+            put(k, a.halved(even[0] + odd[0]), a.halved(even[1] + odd[1]))
+            put(half - k, a.halved(even[0] - odd[0]), a.halved(odd[1] - even[1]))
 
 
 class ColumnsSpec(KernelSpec):
@@ -237,22 +270,6 @@ def _put(at: Pointer, index: Value | int, pair: Sequence[Value]) -> None:
         return
     order = [j + half for j in range(lanes) for half in (0, lanes)]
     place.store(0, pair[0].shuffle(order, pair[1]))
-
-
-def _separate(a: _Arithmetic, work: Pointer, y: Pointer, turns: Pointer, half: int) -> None:
-    fn, narrow = a.fn, y.element
-    first = a.divided(_get(work, 0), 2)
-    y[0], y[2 * half] = (first[0] + first[1]).to(narrow), (first[0] - first[1]).to(narrow)
-    y[1] = y[2 * half + 1] = 0
-    with fn.loop(fn.const(half // 2 + 1, i64), start=1) as k:
-        far = _get(work, half - k)
-        here = a.divided(_get(work, k), 2)
-        there = a.divided((far[0], a.store(-far[1])), 2)
-        even, odd = a.plus(here, there), a.times(a.minus(here, there), _get(turns, k - 1))
-        near, away = y + k * 2, y + (half - k) * 2
-        near[0], near[1] = (a.halved(even[i] + odd[i]).to(narrow) for i in (0, 1))
-        away[0] = a.halved(even[0] - odd[0]).to(narrow)
-        away[1] = a.halved(odd[1] - even[1]).to(narrow)
 
 
 def _join(a: _Arithmetic, x: Pointer, work: Pointer, turns: Pointer, half: int) -> None:

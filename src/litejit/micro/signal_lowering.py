@@ -143,7 +143,7 @@ def transform(node: Node, steps: Lowering, made: kiss_fft.RealTransform, *, inve
     )
     steps.call(
         fourier.FourierSpec(dtype, radices, inverse), x_at, steps.outputs[0], *operands,
-        steps.scratch(stride), stride, x.dims[-1], x.dims[-1], 1, 1, items=rows,
+        x_at, steps.scratch(stride), stride, x.dims[-1], 1, 0, x.dims[-1], 1, 1, items=rows,
         cost_ns=rows * made.half * (len(radices) + 2) * 4.0,
     )  # fmt: skip
 

@@ -23,10 +23,12 @@ def circle(phases: Any) -> Array:
 class _Images:
     """Images of height x width real numbers, transformed over both axes."""
 
-    def __init__(self, node: Node, steps: Lowering, height: int, width: int) -> None:
+    def __init__(
+        self, steps: Lowering, dims: tuple[int, ...], height: int, width: int
+    ) -> None:
         self.steps, self.height, self.width = steps, height, width
         self.columns = width // 2 + 1
-        *outer, self.rows_in, self.columns_in = node.input(0).dims
+        *outer, self.rows_in, self.columns_in = dims
         self.count = prod(outer)
 
     def _tables(self, n: int, *, inverse: bool) -> tuple[tuple[int, ...], list[Operand]]:
@@ -45,9 +47,11 @@ class _Images:
 
     def rows(
         self, kind: str, x: Operand, y: Operand, *, length: int, pitch: int, known: int,
-        inverse: bool,
+        inverse: bool, step: int = 1, image: int = 0, window: Operand | None = None,
+        size: str = "",
     ) -> None:  # fmt: skip
         """Transforms of all rows between real and complex numbers."""
+        image = image or known * pitch
         half, rows = self.width // 2, self.count * self.height
         radices, tables = self._tables(half, inverse=inverse)
         sign = pi if inverse else -pi
@@ -57,9 +61,10 @@ class _Images:
             return np.concatenate([both, np.zeros((1, 2))]).reshape(-1)
 
         self.steps.call(
-            FourierSpec(kind, radices, inverse), x, y, *tables,
-            self.steps.constant(f"turns {half}", turns), *self._scratch(2 * self.width),
-            length, pitch, known, self.height, items=rows,
+            FourierSpec(kind, radices, inverse, window is not None, size), x, y, *tables,
+            self.steps.constant(f"turns {half}", turns), x if window is None else window,
+            *self._scratch(2 * self.width), length, step, pitch, image, known, self.height,
+            items=rows,
             cost_ns=rows * half * (len(radices) + 2) * _NS,
         )  # fmt: skip
 
@@ -87,7 +92,7 @@ def _images(node: Node, steps: Lowering) -> _Images | None:
     height, width = (int(n) for n in length.reshape(-1))
     if width < 2 or max(height, width) > _MOST:
         return None
-    return _Images(node, steps, height, width)
+    return _Images(steps, node.input(0).dims, height, width)
 
 
 def lower_rfft2d(node: Node, steps: Lowering) -> None:
@@ -122,3 +127,17 @@ def lower_irfft2d(node: Node, steps: Lowering) -> None:
         )  # fmt: skip
         kind, pitch, known = "FLOAT64 to FLOAT32", 2 * images.columns, images.height
     images.rows(kind, spectra, y, length=0, pitch=pitch, known=known, inverse=True)
+
+
+def lower_spectrogram(node: Node, steps: Lowering, weights: Array, length: int) -> None:
+    """Windows of every channel, `length` numbers with the zeros behind them."""
+    (samples, channels), frames, x = node.input(0).dims, node.output(0).dims[1], steps.inputs[0]
+    if length < 2 or length > _MOST or not node.output(0).size or x is None:
+        return
+    images = _Images(steps, (channels, frames, samples), frames, length)
+    images.rows(
+        "FLOAT32 by FLOAT64", x, steps.outputs[0], length=len(weights), step=channels,
+        pitch=node.options.stride * channels, image=1, known=frames, inverse=False,
+        window=steps.constant("window", lambda: weights),
+        size="square" if node.options.magnitude_squared else "root",
+    )  # fmt: skip

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from litejit.ops.base import Arrays, Node, Types, builtin
+from litejit.ops.base import Arrays, Lowering, Node, Types, builtin
 from litejit.ops.custom.options import CustomOp, Fields
 from litejit.ops.indexing import made
 from litejit.record import Record
@@ -57,14 +58,24 @@ class AudioSpectrogram(CustomOp):
         (x,) = inputs
         o, (channels, frames, bins) = node.options, node.output(0).dims
         result = np.zeros((channels, frames, bins), np.float32)
-        turn = 2.0 * np.pi * np.arange(o.window_size) / o.window_size
-        weights = 0.5 - 0.5 * np.cos(turn)
+        weights = _hann(o.window_size)
         with np.errstate(all="ignore"):
             for frame in range(frames):
                 part = x[frame * o.stride : frame * o.stride + o.window_size].astype(np.float64)
                 found = np.fft.rfft(part.T * weights, n=self._length(node), axis=1)
                 result[:, frame] = found.real**2 + found.imag**2
             return result if o.magnitude_squared else np.sqrt(result)
+
+    def lower(self, node: Node, steps: Lowering) -> None:
+        """A kernel for all windows."""
+        from litejit.ops.fft_lowering import lower_spectrogram
+
+        lower_spectrogram(node, steps, _hann(node.options.window_size), self._length(node))
+
+
+def _hann(size: int) -> Array:
+    turn = 2.0 * np.pi * np.arange(size) / size
+    return np.asarray(0.5 - 0.5 * np.cos(turn))
 
 
 class MfccOptions(Record):
@@ -113,19 +124,63 @@ class Mfcc(CustomOp):
         o = node.options
         node.check(rate > 0, f"sample rate is {rate}")
         result = np.zeros(node.output(0).dims, np.float32)
-        hz_per_bin = 0.5 * rate / (x.shape[2] - 1)
-        first, last = int(1.5 + o.lower / hz_per_bin), int(o.upper / hz_per_bin)
-        if last >= x.shape[2]:  # the spectrum ends below: nothing is filtered
+        found = _bank(o, rate, x.shape[2])
+        if found is None:
             return result
-        bins = np.arange(first, last + 1)
-        weights = _filters(o, _mel(bins * hz_per_bin))
-        place = np.arange(o.bands) + 0.5
-        turn = np.arange(o.coefficients)[:, None] * (np.pi / o.bands) * place
-        cosines = np.sqrt(2.0 / o.bands) * np.cos(turn)
+        first, weights = found
+        bands = np.empty((*x.shape[:2], o.bands))
         with np.errstate(all="ignore"):
-            bands = np.sqrt(x[..., first : last + 1]) @ weights
-            result[...] = np.log(np.where(bands < _FLOOR, _FLOOR, bands)) @ cosines.T
+            root = np.sqrt(x[..., first : first + len(weights)])
+            for band, (start, stop) in enumerate(_ranges(weights)):
+                bands[..., band] = root[..., start:stop] @ weights[start:stop, band]
+            result[...] = np.log(np.where(bands < _FLOOR, _FLOOR, bands)) @ _cosines(o).T
         return result
+
+    def lower(self, node: Node, steps: Lowering) -> None:
+        """A kernel, where the sample rate is a constant and there is something to filter."""
+        from litejit.kernels.mel import MelSpec
+
+        o, value, (*outer, bins) = node.options, node.input(1).value, node.input(0).dims
+        rate, x = 0 if value is None else int(value.reshape(-1)[0]), steps.inputs[0]
+        found = _bank(o, rate, bins) if rate > 0 else None
+        if found is None or x is None:
+            return
+        first, weights = found
+        ranges = np.array(_ranges(weights), np.int32)
+        parts = [weights[start:stop, band] for band, (start, stop) in enumerate(ranges)]
+        constants = [
+            ranges[:, 0] + np.int32(first), ranges[:, 1] - ranges[:, 0],
+            np.concatenate([*parts, np.zeros(1)]), _cosines(o),
+        ]  # fmt: skip
+        stride, rows = -(-o.bands // 8) * 64, int(np.prod(outer))
+        steps.call(
+            MelSpec(_FLOOR), x, steps.outputs[0],
+            *(steps.constant(f"{k}", partial(np.ascontiguousarray, c))
+              for k, c in enumerate(constants)),
+            steps.scratch(stride), stride, bins, o.bands, o.coefficients, items=rows,
+            cost_ns=20 + rows * (len(weights) * 4.0 + o.bands * (20.0 + o.coefficients)),
+        )  # fmt: skip
+
+
+def _bank(o: MfccOptions, rate: int, bins: int) -> tuple[int, Array] | None:
+    """The first bin, and weights from there on; None where the spectrum ends below the bands."""
+    hz_per_bin = 0.5 * rate / (bins - 1)
+    first, last = int(1.5 + o.lower / hz_per_bin), int(o.upper / hz_per_bin)
+    if last >= bins:
+        return None
+    return first, _filters(o, _mel(np.arange(first, last + 1) * hz_per_bin))
+
+
+def _ranges(weights: Array) -> list[tuple[int, int]]:
+    """First and last bin (not included) of every band."""
+    found = [np.flatnonzero(column) for column in weights.T]
+    return [(int(used[0]), int(used[-1]) + 1) if len(used) else (0, 0) for used in found]
+
+
+def _cosines(o: MfccOptions) -> Array:
+    place = np.arange(o.bands) + 0.5
+    turn = np.arange(o.coefficients)[:, None] * (np.pi / o.bands) * place
+    return np.asarray(np.sqrt(2.0 / o.bands) * np.cos(turn))
 
 
 def _mel(hz: Any) -> Any:
