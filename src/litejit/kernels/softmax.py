@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -25,7 +26,7 @@ from litejit.kernels.fixedpoint import reciprocal
 from litejit.kernels.reduce import fold_row
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from litejit.codegen.isa import Isa
 
@@ -57,7 +58,7 @@ def _power(top: Value, factor: Value, value: Value) -> Value:
 
 def _powers(
     fn: Function, rows: list[tuple[Pointer, Pointer]], n: Value,
-    change: list[Callable[[Value], Value]],
+    change: Sequence[Callable[[Value], Value]],
 ) -> list[Value]:  # fmt: skip
     """target[j] = change(source[j]) of several rows side by side, and the sum of each.
 
@@ -86,15 +87,23 @@ def _powers(
     return [fn.reduce("add", total) for total in totals]
 
 
-def _multiply(fn: Function, rows: list[Pointer], n: Value, factors: list[Value]) -> None:
-    """Multiply rows in place, side by side; a row may come twice."""
+def _less(top: Value, log_sum: Value, value: Value) -> Value:
+    return value - top - log_sum
+
+
+def _map_rows(
+    fn: Function, rows: list[tuple[Pointer, Pointer]], n: Value,
+    change: Sequence[Callable[[Value], Value]],
+) -> None:  # fmt: skip
+    """target[j] = change(source[j]) of several rows side by side; a row may come twice."""
     lanes = fn.isa.lanes(f32)
     whole = n / lanes * lanes
 
     def put(at: Value, mask: Value | None) -> None:
-        values = [row.load(at, lanes=lanes) * f for row, f in zip(rows, factors, strict=True)]
-        for row, value in zip(rows, values, strict=True):
-            row.store(at, value, mask=mask)
+        loaded = [source.load(at, lanes=lanes) for source, _ in rows]
+        values = [f(value) for f, value in zip(change, loaded, strict=True)]
+        for (_, target), value in zip(rows, values, strict=True):
+            target.store(at, value, mask=mask)
 
     with fn.loop(whole, step=lanes) as at:
         put(at, None)
@@ -117,40 +126,40 @@ class SoftmaxF32(KernelSpec):
         x, y, n, beta = fn.args
         lanes = isa.lanes(f32)
         factor = beta.splat(lanes)
-        if not self.log:
-            with fn.loop(fn.end, start=fn.begin, step=ROWS) as first:
-                self._shares(fn, [fn.minimum(first + j, fn.end - 1) for j in range(ROWS)], factor)
-            return fn.ir()
-        with fn.loop(fn.end, start=fn.begin) as row:
-            source, target = x + row * n, y + row * n
-            top = fn.reduce("max", fold_row(fn, "max", source, n)).splat(lanes)
-            self._logarithms(fn, source, target, n, top, partial(_power, top, factor))
+        with fn.loop(fn.end, start=fn.begin, step=ROWS) as first:
+            numbers = [fn.minimum(first + j, fn.end - 1) for j in range(ROWS)]
+            rows = [(x + number * n, y + number * n) for number in numbers]
+            largest = [fn.reduce("max", fold_row(fn, "max", source, n)) for source, _ in rows]
+            tops = [top.splat(lanes) for top in largest]
+            powers = [partial(_power, top, factor) for top in tops]
+            (self._logarithms if self.log else self._shares)(fn, rows, n, tops, powers)
         return fn.ir()
 
     @staticmethod
-    def _shares(fn: Function, numbers: list[Value], factor: Value) -> None:
+    def _shares(
+        fn: Function, rows: list[tuple[Pointer, Pointer]], n: Value, tops: list[Value],
+        powers: Sequence[Callable[[Value], Value]],
+    ) -> None:  # fmt: skip
         """Exponentials of some rows over their sums."""
-        x, y, n, _ = fn.args
-        lanes = fn.isa.lanes(f32)
-        rows = [(x + number * n, y + number * n) for number in numbers]
-        tops = [fn.reduce("max", fold_row(fn, "max", source, n)).splat(lanes) for source, _ in rows]
-        totals = _powers(fn, rows, n, [partial(_power, top, factor) for top in tops])
+        totals = _powers(fn, rows, n, powers)
         # a product is 10 times faster than a quotient
-        shares = [(fn.const(1.0, f32) / total).splat(lanes) for total in totals]
-        _multiply(fn, [target for _, target in rows], n, shares)
+        shares = [(fn.const(1.0, f32) / total).splat(tops[0].type.lanes) for total in totals]
+        written = [(target, target) for _, target in rows]
+        _map_rows(fn, written, n, [partial(operator.mul, share) for share in shares])
 
     @staticmethod
     def _logarithms(
-        fn: Function,
-        source: Pointer,
-        target: Pointer,
-        n: Value,
-        top: Value,
-        power: Callable[[Value], Value],
-    ) -> None:
-        total = fn.reduce("add", fold_row(fn, "sum", source, n, power))
-        log_sum = functions.log(total.splat(top.type.lanes))
-        map_row(fn, source, target, n, lambda value: value - top - log_sum)
+        fn: Function, rows: list[tuple[Pointer, Pointer]], n: Value, tops: list[Value],
+        powers: Sequence[Callable[[Value], Value]],
+    ) -> None:  # fmt: skip
+        """Some rows less their largest values and the logarithms of their sums."""
+        sums = [
+            fn.reduce("add", fold_row(fn, "sum", source, n, power))
+            for (source, _), power in zip(rows, powers, strict=True)
+        ]
+        logs = [functions.log(total.splat(tops[0].type.lanes)) for total in sums]
+        changes = [partial(_less, top, log) for top, log in zip(tops, logs, strict=True)]
+        _map_rows(fn, rows, n, changes)
 
 
 class L2NormF32(KernelSpec):

@@ -31,6 +31,8 @@ from litejit.ops.window import Window2D, window_of
 from litejit.record import Record
 from litejit.types import TensorType
 
+ONE_THREAD_NS = 1000.0  # of what is hardly worth a second thread
+
 __all__ = [
     "fusible_after",
     "lower_batch_matmul",
@@ -227,13 +229,15 @@ def _convolve(
     across = -(-panels // wide)
     pixels = window.batch * window.out_h * -(-window.out_w // tile.rows) * tile.rows
     cost = nanoseconds(isa, pixels * kernel * panels * columns, 4.0 * pixels * units)
-    # some 10 microseconds an item, for its weights are read anew, but a dozen items at least
+    # some 10 microseconds an item, for its weights are read anew, but a dozen items at least,
+    # unless one thread does it all
     tiles = segment = -(-window.out_w // tile.rows)
-    while segment > 1 and window.batch * window.out_h * across * -(-tiles // segment) < 12:
+    least = 12 if cost > ONE_THREAD_NS else 1
+    while segment > 1 and window.batch * window.out_h * across * -(-tiles // segment) < least:
         segment = -(-segment // 2)
     segments = -(-tiles // segment)
     lines = window.batch * window.out_h * across * segments
-    rows = min(max(1, min(int(10_000 * lines / cost), lines // 12)), window.out_h)
+    rows = min(max(1, min(int(10_000 * lines / cost), lines // least)), window.out_h)
     pixel, row = pitches
     steps.call(
         conv_f32.ConvF32(tile, units % columns != 0, out.epilogue),

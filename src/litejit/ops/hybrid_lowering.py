@@ -165,7 +165,7 @@ def quantize_rows(
 
     def make() -> tuple[Operand, ...]:
         values, parameters = steps.temporary(rows * depth), steps.temporary(rows * 8)
-        cost = rows * (20.0 + depth * 0.12)
+        cost = rows * (12.0 + depth * 0.07)
         spec = kernels.QuantizeRowsSpec(symmetric, rows > 1 and not symmetric)
         steps.call(spec, x, values, parameters, depth, items=rows, cost_ns=cost)
         return values, parameters

@@ -31,9 +31,9 @@ Multiplier = tuple[int, int]
 
 # estimated time of one element on one thread, where it is more than moving it
 _COST_NS = {
-    "exp": 0.25, "log": 0.35, "tanh": 0.4, "logistic": 0.35, "swish": 0.35, "elu": 0.3, "gelu": 0.6,
-    "gelu_tanh": 0.5, "rsqrt": 0.3, "sqrt": 0.2, "sin": 0.9, "cos": 0.9, "power": 2.0, "div": 0.15,
-    "floor_div": 1.5, "floor_mod": 2.0, "atan2": 3.0, "size": 1.0, "fake_quant": 0.2,
+    "exp": 0.15, "log": 0.3, "tanh": 0.25, "logistic": 0.2, "swish": 0.2, "elu": 0.2, "gelu": 0.3,
+    "gelu_tanh": 0.35, "rsqrt": 0.15, "sqrt": 0.1, "sin": 0.22, "cos": 0.22, "power": 1.1,
+    "div": 0.08, "floor_div": 0.3, "floor_mod": 0.6, "atan2": 0.85, "size": 0.3, "fake_quant": 0.1,
 }  # fmt: skip
 
 

@@ -233,7 +233,7 @@ def _transposed(
     packed = steps.temporary(4 * size * batches)
     steps.call(
         TransposePanelsF32(vectors), w, packed, n, k, w_row, w_batch, size, panels, p_k, p_panel,
-        items=batches * panels, cost_ns=50 + batches * size / 6,
+        items=batches * panels, cost_ns=50 + batches * size / 14,
     )  # fmt: skip
     return packed
 

@@ -24,7 +24,7 @@ COSTLY = frozenset(
 MOST_NODES, MOST_OPERANDS = 24, 12
 MOST_COLUMNS = 1 << 16  # of a row: rows are not shared by threads
 _ACTIVATED = ("add", "sub", "mul", "div")
-_COST_NS = 0.03
+_COST_NS = 0.008
 
 
 class RowProgram(Op):
@@ -51,7 +51,7 @@ class RowProgram(Op):
                 steps.may_share(0, position)
                 break
         costly = sum(function in COSTLY for function, _, _ in plan.spec.code)
-        cost = rows * columns * (0.05 + _COST_NS * len(plan.spec.code) + 0.3 * costly)
+        cost = rows * columns * (0.02 + _COST_NS * len(plan.spec.code) + 0.2 * costly)
         flat = plan.spec.flat
         steps.call(
             plan.spec, *inputs, *steps.outputs, columns, items=rows * columns if flat else rows,

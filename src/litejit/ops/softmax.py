@@ -162,7 +162,7 @@ class Softmax(Op):
             return
         if x.dtype.is_float:
             operands = (source, steps.outputs[0], n, self.beta(node))
-            cost = rows * 25.0 + _vectors(node, steps) * 8
+            cost = rows * 12.0 + _vectors(node, steps) * 2.8
             steps.may_share()
             steps.call(SoftmaxF32(), *operands, items=rows, cost_ns=cost)
             return
