@@ -7,6 +7,7 @@ import pytest
 from tests.ops.moving import (
     FIXED,
     Arg,
+    Immediate,
     agrees_when_not_constant,
     data,
     evaluate,
@@ -155,6 +156,47 @@ def test_strided_slice_refuses_bad_indices():
     refused("STRIDED_SLICE", o(ellipsis_mask=3), x, two, two, ints(1, 1), match="more than one")
     begin, end, strides = ints(0, 1), ints(2, 4), ints(1, 2)
     agrees_when_not_constant("STRIDED_SLICE", o(), x, begin, end, strides)
+
+
+@pytest.mark.parametrize("at", [0, 2, -1, -3, -7])
+@pytest.mark.parametrize(
+    ("masks", "want"),
+    [
+        ({"shrink_axis_mask": 1, "begin_mask": 2, "end_mask": 2}, lambda x, at: x[at]),
+        ({"shrink_axis_mask": 2, "ellipsis_mask": 1}, lambda x, at: x[..., at]),
+        ({"shrink_axis_mask": 1, "new_axis_mask": 2}, lambda x, at: x[at, None]),
+        ({"shrink_axis_mask": 1, "begin_mask": 3, "end_mask": 2}, lambda x, at: x[0]),
+    ],
+)
+def test_an_element_that_the_run_names_has_a_known_shape(at, masks, want):
+    x = data((3, 4, 3), seed=at + 9)
+    begin, end = ints(at, at, constant=False), ints(at + 1, at + 1, constant=False)
+    y = one("STRIDED_SLICE", StridedSliceOptions(**masks), x, begin, end, ints(1, 1))
+    np.testing.assert_array_equal(y, want(x.value, max(at, -3)))
+
+
+def test_an_element_that_is_not_there_is_refused():
+    o = StridedSliceOptions(shrink_axis_mask=1)
+    late = [ints(v, constant=False) for v in (3, 4)]
+    node = node_of("STRIDED_SLICE", o, data((3, 2)), *late, ints(1))
+    with pytest.raises(InvokeError, match="index 3 is out of range"):
+        node.op.reference(node, np.zeros((3, 2), np.float32), *[a.value for a in late], np.ones(1))
+    inferred = node.with_types(node.inputs, tuple(node.op.infer(node)))
+    x = np.zeros((3, 2), np.float32)
+    steps = Immediate(inferred, [x, late[0].value, late[1].value, np.ones(1, np.int32)])
+    node.op.lower(inferred, steps)
+    assert steps.refusal[0] == 1 << 48
+
+
+@pytest.mark.parametrize("begin", [(5, 0), (-1, 0), (0, 2)])
+def test_a_window_beyond_the_border_is_refused(begin):
+    x, place, size = data((6, 4)), ints(*begin, constant=False), ints(2, 3)
+    node = node_of("SLICE", SliceOptions(), x, place, size)
+    inferred = node.with_types(node.inputs, tuple(node.op.infer(node)))
+    steps = Immediate(inferred, [x.value, place.value, size.value])
+    node.op.lower(inferred, steps)
+    assert steps.refusal[0] == 1 << 48
+    assert one("SLICE", SliceOptions(), x, ints(4, 1, constant=False), size).shape == (2, 3)
 
 
 @ANY_TYPE

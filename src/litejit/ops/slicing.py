@@ -43,12 +43,16 @@ MAX_INDICES = 31  # of STRIDED_SLICE: bits of a mask
 
 
 class _Cut(Record):
-    """The elements start, start + step, ... (`count` of them) of one dimension; kept or dropped."""
+    """The elements start, start + step, ... (`count` of them) of one dimension; kept or dropped.
+
+    `entry` is the number of the index that says so, if one does.
+    """
 
     start: int
     count: int
     step: int = 1
     kept: bool = True
+    entry: int = -1
 
 
 def _part(steps: Lowering, node: Node, output: int, cuts: list[_Cut]) -> None:
@@ -73,9 +77,12 @@ def _part(steps: Lowering, node: Node, output: int, cuts: list[_Cut]) -> None:
 
 def _copy_moved(
     node: Node, steps: Lowering, positions: tuple[int, int], box: list[tuple[int, int, int]],
-    axes: tuple[list[int], list[int]], moves: str,
+    axes: tuple[list[int], list[int]], moves: str, *, first: int = 0,
 ) -> None:  # fmt: skip
-    """Copy input positions[0] by the loops `box`, to or from where input positions[1] says."""
+    """Copy input positions[0], from byte `first` on, by the loops `box`.
+
+    Input positions[1] moves one side along `axes`, (largest integer, bytes) of each: see RowsSpec.
+    """
     x, start = (node.input(position) for position in positions)
     room, strides = axes
     plan = plan_placed_copy(
@@ -85,7 +92,7 @@ def _copy_moved(
     source, place = (input_of(steps, position) for position in positions)
     target, status, numbers = steps.outputs[0], steps.status, plan.numbers
     steps.call(
-        plan.spec, source, target, place, status, *numbers,
+        plan.spec, source.at(first), target, place, status, *numbers,
         items=plan.items, cost_ns=plan.cost_ns,
     )  # fmt: skip
 
@@ -170,9 +177,10 @@ class StridedSlice(Op):
         count = node.input(1).dims[0]
         node.require(count <= MAX_INDICES, f"{count} indices, at most {MAX_INDICES} are supported")
         values = [node.input(position).value for position in (1, 2, 3)]
-        if any(value is None for value in values):
+        known = _stand_ins(node, x.dims, values)
+        if known is None:
             return [y.with_shape(None)]
-        _, shape = _strided(node, x.dims, values, node.require)
+        _, shape = _strided(node, x.dims, known, node.require)
         return [y.with_shape(shape)]
 
     def reference(self, node: Node, x: Array, begin: Array, end: Array, strides: Array) -> Array:
@@ -184,10 +192,41 @@ class StridedSlice(Op):
     def lower(self, node: Node, steps: Lowering) -> None:
         x = node.input(0)
         values = [node.input(position).value for position in (1, 2, 3)]
-        if any(value is None for value in values) or not lowers(x):
+        known = _stand_ins(node, x.dims, values)
+        if known is None or not lowers(x):
             return
-        cuts, _ = _strided(node, x.dims, values, node.require)
-        _part(steps, node, 0, cuts)
+        cuts, _ = _strided(node, x.dims, known, node.require)
+        if values[0] is not None:
+            _part(steps, node, 0, cuts)
+            return
+        strides = row_strides(x.dims, x.dtype.itemsize)
+        room, moves = [1 << 40] * node.input(1).size, [0] * node.input(1).size
+        for cut, n, step in zip(cuts, x.dims, strides, strict=True):
+            if not cut.kept and not node.options.begin_mask >> cut.entry & 1:
+                room[cut.entry], moves[cut.entry] = n - 1, step
+        to = row_strides([cut.count for cut in cuts], x.dtype.itemsize)
+        box = [(cut.count, s * cut.step, t) for cut, s, t in zip(cuts, strides, to, strict=True)]
+        first = sum(cut.start * s for cut, s in zip(cuts, strides, strict=True))
+        _copy_moved(node, steps, (0, 1), box, (room, moves), "index", first=first)
+
+
+def _stand_ins(node: Node, dims: tuple[int, ...], values: list[Any]) -> list[Any] | None:
+    """begin, end and strides, 0 for what a run brings; None where that decides a shape.
+
+    It decides none where it is but the place of single elements, which lose their dimension.
+    """
+    if all(value is not None for value in values):
+        return values
+    begin, _, strides = values
+    if strides is None or 0 in dims:
+        return None
+    o = node.options
+    for i, step in enumerate(numbers(strides)):
+        beside = (o.ellipsis_mask | o.new_axis_mask | (o.begin_mask & o.end_mask)) >> i & 1
+        if not beside and not (o.shrink_axis_mask >> i & 1 and step > 0):
+            return None
+    nothing = np.zeros(strides.size, np.int64)
+    return [nothing if begin is None else begin, nothing, strides]
 
 
 def _key(cut: _Cut) -> slice:
@@ -235,7 +274,7 @@ def _cut(node: Node, i: int, n: int, spec: tuple[int, int, int], refuse: Refuse)
         start = low if step > 0 else high
     if o.shrink_axis_mask >> i & 1:
         refuse(0 <= start < n, f"index {begin} is out of range for a dimension of {n}")
-        return _Cut(start, 1, kept=False)
+        return _Cut(start, 1, kept=False, entry=i)
     if o.offset:
         end += start
     stop = min(max(end + n if end < 0 else end, low), high)
