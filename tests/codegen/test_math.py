@@ -12,7 +12,7 @@ from tests.kernels import harness
 
 from litejit.codegen import math as vector_math
 from litejit.codegen.isa import ISAS, Isa
-from litejit.codegen.lang import Function, Ptr, Value, f32
+from litejit.codegen.lang import Function, Ptr, Value, f32, f64
 from litejit.kernels.base import KernelSpec
 
 
@@ -157,3 +157,38 @@ def test_functions_compile_for_other_machines(isa: Isa) -> None:
 
     for function in UNARY:
         assert llvm.compile_ir(MathSpec(function, 1).emit("kernel", isa), isa)
+
+
+class DoubleSpec(KernelSpec):
+    """y[i] = function(x[i]) of float64; items are whole vectors."""
+
+    function: str
+
+    def emit(self, name: str, isa: Isa) -> str:
+        lanes = isa.lanes(f64)
+        fn = Function(name, isa, x=Ptr(f64), y=Ptr(f64))
+        x, y = fn.args
+        with fn.loop(fn.end, start=fn.begin) as block:
+            value = getattr(vector_math, self.function)(x.load(block * lanes, lanes=lanes))
+            y.store(block * lanes, value)
+        return fn.ir()
+
+
+@pytest.mark.parametrize("isa", harness.HOST_ISAS, ids=lambda isa: isa.name)
+@pytest.mark.parametrize(
+    ("function", "true", "low", "high", "relative"),
+    [("exp64", np.exp, -760.0, 720.0, 4e-16), ("log64", np.log, 1e-300, 1e9, 1e-10)],
+)
+def test_functions_of_float64(
+    function: str, true: Any, low: float, high: float, relative: float, isa: Isa
+) -> None:
+    special = np.array([0.0, np.inf, np.nan, 1.0, 1e-12, 1e12, 709.7, 2.0])
+    tiny = np.geomspace(1e-17, 1.0, 200)
+    x = np.concatenate([np.linspace(low, high, 30000), 1 + tiny, 1 - tiny / 2, special])
+    items = len(x) // isa.lanes(f64)
+    with np.errstate(all="ignore"):
+        expected = true(x)
+    found = harness.run(DoubleSpec(function), x, np.zeros_like(x), items=items, isa=isa)[1]
+    whole = items * isa.lanes(f64)
+    # half a unit of the smallest denormal cannot be avoided
+    np.testing.assert_allclose(found[:whole], expected[:whole], rtol=relative, atol=5e-324)

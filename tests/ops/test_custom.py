@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.kernels.harness import HOST_ISAS
+from tests.ops.lowered import run_lowered
 from tests.ops.whole import Given, agrees, fixed, model_of, run
 
 from litejit.interpreter import Interpreter
@@ -356,3 +358,29 @@ def test_what_a_list_cannot_hold_is_refused(name, operands):
 
     with pytest.raises(RuntimeError, match=name):
         list_model(steps)
+
+
+@pytest.mark.parametrize("isa", HOST_ISAS, ids=lambda isa: isa.name)
+@pytest.mark.parametrize("case", ["spectrogram", "roots", "coefficients", "few bins"])
+def test_audio_kernels_give_what_numpy_gives(case, isa):
+    if case in ("spectrogram", "roots"):
+        options = {"window_size": 50, "stride": 20, "magnitude_squared": case == "spectrogram"}
+        operands = [Given(RNG.standard_normal((300, 3)).astype(np.float32))]
+        content = model_of("AudioSpectrogram", options, operands, [F32])
+    else:
+        options = {
+            "upper_frequency_limit": 4000, "lower_frequency_limit": 20,
+            "filterbank_channel_count": 40, "dct_coefficient_count": 13,
+        }  # fmt: skip
+        x = np.abs(RNG.standard_normal((2, 3, 257 if case == "coefficients" else 33)))
+        x[0, 0, 5], x[0, 1] = np.nan, 0.0
+        operands = [Given(x.astype(np.float32)), fixed(np.int32([16000]))]
+        content = model_of("Mfcc", options, operands, [F32])
+    interpreter = Interpreter(model_content=content)
+    interpreter.allocate_tensors()
+    (node,) = interpreter._runner.sections[0].graph.nodes
+    found, calls = run_lowered(node, isa, [x.value for x in operands])
+    assert calls == 1
+    want = node.op.reference(node, *(x.value for x in operands))
+    size = np.nanmax(np.abs(want))
+    np.testing.assert_allclose(found[0], want, rtol=1e-5, atol=1e-6 * size)
