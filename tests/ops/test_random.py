@@ -130,8 +130,10 @@ def test_a_custom_multinomial_takes_doubles():
     assert y.tolist() == [[1] * 9]
 
 
-def test_a_sequence_goes_on_whatever_shapes_are_asked_for():
+@pytest.mark.parametrize("compiled", ["0", "1"])
+def test_a_sequence_goes_on_whatever_shapes_are_asked_for(compiled, monkeypatch):
     """After many shapes no Program is kept for each of them: nothing must begin anew."""
+    monkeypatch.setenv("LITEJIT_COMPILE", compiled)
     shapes = [np.array([n, 2], np.int32) for n in (*range(1, 14), 3, 3)]
     options = RandomOptions(seed=5, seed2=6)
     content = model_of("RANDOM_UNIFORM", options, [Given(shapes[0])], [F32])

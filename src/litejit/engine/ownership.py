@@ -8,6 +8,7 @@ import numpy as np
 
 from litejit.engine.prepare import make_node
 from litejit.errors import LitejitError
+from litejit.ops.session import Session
 
 if TYPE_CHECKING:
     from litejit.engine.prepare import ResolvedOperator
@@ -67,7 +68,9 @@ class _Before:
         if pure and operands and all(operand.is_constant for operand in operands.values()):
             return now
         types = {**self._runner.types, **operands}
-        node = make_node(position, resolved, types, self._runner.session)
+        calls = resolved.op is not None and resolved.op.called(resolved.options)
+        session = self._runner.session if calls else Session()  # asking must not change state
+        node = make_node(position, resolved, types, session)
         try:
             with np.errstate(all="ignore"):
                 results = node.op.infer(node)
