@@ -1,4 +1,4 @@
-"""Running sums, folds by segment, largest elements: every ISA, sizes around the edges of vectors."""
+"""Running sums, folds by segment, largest elements: every ISA, sizes around vectors' edges."""
 
 from __future__ import annotations
 

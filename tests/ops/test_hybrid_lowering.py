@@ -9,7 +9,7 @@ from tests.ops.numbered import both, numbered
 
 from litejit.codegen.isa import host_isas
 from litejit.model.options import Activation, Padding
-from litejit.types import F32, I4, I8, I32, U8
+from litejit.types import F32, I4, I8, I32, U8, Quantization, TensorType
 
 ISAS = host_isas()
 NAMES = [isa.name for isa in ISAS]
@@ -126,3 +126,16 @@ def test_transposed_convolutions_quantize_each_image(isa):
     node = numbered("TRANSPOSE_CONV", types, [shape, w, x, bias], F32, constant=(0, 1, 3),
                     stride_h=2, stride_w=2)  # fmt: skip
     check(node, [shape, w, x, bias], isa)
+
+
+@pytest.mark.parametrize("isa", ISAS, ids=NAMES)
+@pytest.mark.parametrize(("rows", "units", "depth", "size"), [(1, 70, 96, 32), (5, 3, 40, 8)])
+@pytest.mark.parametrize("with_bias", [False, True])
+def test_blocks_of_weights_have_scales_of_their_own(isa, rows, units, depth, size, with_bias):
+    x, w = floats(rows, depth), codes(I4, units, depth)
+    bias = floats(units) if with_bias else None
+    q = Quantization(scales(units * depth // size), np.zeros(1, np.int64), 0, size)
+    types = [F32, TensorType(None, I4, q), F32 if with_bias else None]
+    node = numbered(FC, types, [x, w, bias], F32, activation=Activation.RELU)
+    check(node, [x, w, bias], isa, 1e-6)
+    assert not node.op.fuses_after(node, node, 0)

@@ -137,7 +137,8 @@ class BilinearSpec(KernelSpec):
         if integer:
             left, right = (wide[k] * down[0] + wide[k + 1] * down[1] for k in (0, 2))
             total = left * across[0] + right * across[1]
-            return ((total + (1 << 19) + (total >> (integer.bits - 1))) >> 20).to(values[0].type.scalar)
+            below = total >> (integer.bits - 1)
+            return ((total + (1 << 19) + below) >> 20).to(values[0].type.scalar)
         a, b, c, d = (value.to(f32) for value in wide)
         total = a * down[0] * across[0] + b * down[1] * across[0]
         total = total + c * down[0] * across[1] + d * down[1] * across[1]

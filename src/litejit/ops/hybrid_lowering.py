@@ -13,6 +13,7 @@ import numpy as np
 
 from litejit.codegen.lang import i32
 from litejit.kernels import hybrid as kernels
+from litejit.kernels.epilogue_f32 import ADD
 from litejit.model.options import Activation
 from litejit.ops import conv_int8
 from litejit.ops.base import Lowering, Node, Operand
@@ -24,7 +25,8 @@ from litejit.ops.convolution import (
     units_axis,
 )
 from litejit.ops.layer_int8 import Layer, Weights
-from litejit.ops.matmul_f32 import epilogue_of, fusible_after, residual_of
+from litejit.ops.matmul_f32 import epilogue_of, residual_of
+from litejit.ops.matmul_f32 import fusible_after as float_followers
 from litejit.ops.product_int8 import Picked, Product, multiply
 from litejit.ops.window import Window2D, window_of
 from litejit.record import Record, replace
@@ -41,6 +43,7 @@ __all__ = [
 
 MAX_PIECES = 64  # of an image, for the search of its extremes
 PIECE = 4096  # floats, at least
+MOST_BLOCKS = 256  # of a row of weights: each is a product of its own
 
 
 def compiles(node: Node) -> bool:
@@ -48,7 +51,14 @@ def compiles(node: Node) -> bool:
     weights = operands(node)[1] if node.core.name != "FULLY_CONNECTED" else node.core.input(1)
     q = weights.quantization
     known = getattr(node.core.options, "activation", Activation.NONE) != Activation.SIGN_BIT
-    return known and q is not None and not q.block_size and weights.dtype.bits <= 8
+    few = q is not None and (not q.block_size or weights.dims[1] <= MOST_BLOCKS * q.block_size)
+    return known and few and weights.dtype.bits <= 8
+
+
+def fusible_after(node: Node, follower: Node, position: int) -> bool:
+    """What float epilogues take in; blockwise weights have theirs for adding blocks."""
+    q = node.core.input(1).quantization
+    return not (q is not None and q.block_size) and float_followers(node, follower, position)
 
 
 class _Numbers(Record):
@@ -111,6 +121,31 @@ class HybridLayer(Layer):
         return padding
 
 
+class _BlockLayer(HybridLayer):
+    """One block of blockwise weights: adds to the sums `before`, in other memory.
+
+    Kernels write some results twice: what they add to must not be what they write.
+    """
+
+    before: Operand | None = None
+    target: Operand
+
+    def result(self, offset: int) -> Operand:
+        """Floats of the sums with this block."""
+        return self.target.at(4 * offset)
+
+    def epilogue(self, channels: int) -> kernels.Rescaling:
+        """Floats, without an activation."""
+        words = () if self.before is None else (ADD,)
+        narrow = channels if channels < self.lanes else 0
+        return kernels.Rescaling(True, True, words, narrow)
+
+    def shared_operands(self, offset: int = 0) -> tuple[Operand | int, ...]:
+        """(parameters, the sums before, nothing)."""
+        before = 0 if self.before is None else self.before.at(4 * offset)
+        return self._quantized.parameters, before, 0
+
+
 class _Quantized(Record):
     """Where the quantized data lies, its parameters, and bytes of its zero point."""
 
@@ -144,12 +179,44 @@ def lower_fully_connected(node: Node, steps: Lowering) -> None:
     x = steps.inputs[0]
     if epilogue_of(node) is None or not rows or not units or not depth or x is None:
         return
-    symmetric = not core.options.asymmetric_quantize_inputs
+    q = weights.quantization
+    blocks = q is not None and q.block_size > 0
+    symmetric = not blocks and not core.options.asymmetric_quantize_inputs
     quantized = quantize_rows(steps, 0, rows, depth, symmetric=symmetric)
+    if blocks:
+        _add_blocks(node, steps, quantized)
+        return
     numbers = _numbers(weights, units, None if bias is None else bias.value)
     layer = HybridLayer(node, steps, numbers, quantized, joined=True)
     pick = Picked(lambda w: w[None], slice(0, units), 1, units)
     multiply(layer, Product("dense", pick, depth, rows, depth, units))
+
+
+def _add_blocks(node: Node, steps: Lowering, quantized: _Quantized) -> None:
+    """A product for every block of the depth, with scales of its own."""
+    from litejit.ops import matmul
+
+    rows, units, depth = matmul.fc_sizes(node)
+    weights, bias = node.core.input(1), node.core.optional(2)
+    assert weights.quantization is not None and weights.value is not None
+    size = weights.quantization.block_size
+    scales = weights.quantization.scales.astype(np.float32).reshape(units, -1)
+    start, count = np.zeros(units, np.float32), depth // size
+    sums = [steps.temporary(4 * rows * units) for _ in range(min(count - 1, 2))]
+    before = None
+    for number in range(count):
+        term = bias.value if bias is not None and bias.value is not None and not number else start
+        part = weights.value[:, number * size : (number + 1) * size]
+        numbers = _Numbers(
+            Weights(part, 0, "byte"), term.astype(np.float32).ravel(),
+            np.ascontiguousarray(scales[:, number]),
+        )  # fmt: skip
+        layer = _BlockLayer(node, steps, numbers, quantized, joined=True)
+        layer.before = before
+        layer.target = before = sums[number % 2] if number < count - 1 else steps.outputs[0]
+        pick = Picked(lambda w: w[None], slice(0, units), 1, units)
+        block = Product(f"block {number}", pick, size, rows, depth, units, x_at=number * size)
+        multiply(layer, block)
 
 
 def quantize_rows(
