@@ -145,9 +145,11 @@ def _fake_quant(x: Value, low: Value, high: Value, scale: Value, inverse: Value)
 
 
 def parts(x: Value) -> tuple[Value, Value]:
-    """The real and the imaginary part (f32) of complex numbers (u64)."""
-    lanes = x.type.lanes
-    return x.to(u32).bitcast(f32 * lanes), (x >> 32).to(u32).bitcast(f32 * lanes)
+    """The real and the imaginary part (f32 or f64) of complex numbers (u64 or u128)."""
+    bits, lanes = x.type.bits // 2, x.type.lanes
+    low, high = (half.to(Type("u", bits)) for half in (x, x >> bits))
+    kind = Type("f", bits) * lanes
+    return low.bitcast(kind), high.bitcast(kind)
 
 
 def joined(real: Value, imaginary: Value | None = None) -> Value:
@@ -164,10 +166,14 @@ def _complex_product(a: Value, b: Value) -> Value:
 
 def _complex_size(x: Value) -> Value:
     """Infinite where a part is, even beside NaN, as C's hypot."""
-    wide = [x.fn.absolute(part.to(f64)) for part in parts(x)]
-    size = x.fn.sqrt(wide[0] * wide[0] + wide[1] * wide[1]).to(f32)
-    infinite = wide[0].equals(_INFINITY) | wide[1].equals(_INFINITY)
-    return infinite.choose(x.fn.const(_INFINITY, size.type), size)
+    fn, (real, imaginary) = x.fn, parts(x)
+    a, b = fn.absolute(real), fn.absolute(imaginary)
+    large, small = (a > b).choose(a, b), (a > b).choose(b, a)
+    ratio = small / large  # at most 1: its square cannot overflow
+    size = large * fn.sqrt(ratio * ratio + 1.0)
+    size = large.equals(0.0).choose(large + small, size)
+    infinite = a.equals(_INFINITY) | b.equals(_INFINITY)
+    return infinite.choose(fn.const(_INFINITY, size.type), size)
 
 
 def _byte(condition: Value) -> Value:
@@ -231,8 +237,8 @@ class ElementwiseSpec(WalkSpec):
         return type_of(self.output)
 
     def lanes(self, isa: Isa) -> int:
-        """As many as the widest type that is computed with has in one register."""
-        return min(isa.lanes(computed(dtype)) for dtype in (*self.inputs, self.output))
+        """As many as the widest type that is computed with has in one register; at least two."""
+        return max(2, min(isa.lanes(computed(dtype)) for dtype in (*self.inputs, self.output)))
 
     def extras(self) -> dict[str, Type | Ptr]:
         """The parameters and the status."""

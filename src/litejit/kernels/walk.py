@@ -31,6 +31,7 @@ from litejit.types import DType
 
 TYPES: dict[str, Type] = {
     **{"FLOAT32": f32, "FLOAT64": f64, "FLOAT16": u16, "BFLOAT16": u16, "COMPLEX64": u64},
+    "COMPLEX128": Type("u", 128),
     **{"INT8": i8, "INT16": i16, "INT32": i32, "INT64": i64, "INT2": i8, "INT4": i8},
     **{"UINT8": u8, "UINT16": u16, "UINT32": u32, "UINT64": u64, "UINT4": u8, "BOOL": u8},
 }
@@ -43,7 +44,7 @@ REFUSED = 1 << 48  # what a kernel that must refuse its data stores
 def type_of(dtype: DType) -> Type:
     """How one element lies in memory; bool is a byte that holds 0 or 1.
 
-    Floats of 16 bits are their bits, a complex number is the 64 bits of both parts.
+    Floats of 16 bits are their bits, a complex number is the bits of both parts.
     """
     return TYPES[dtype.name]
 

@@ -201,11 +201,10 @@ class _ComplexPart(Op):
         raise NotImplementedError
 
     def lower(self, node: Node, steps: Lowering) -> None:
-        """A vector kernel for complex64."""
+        """A vector kernel."""
         from litejit.ops import lowering
 
-        if node.input(0).dtype == C64:
-            lowering.function(node, steps, self.kernel)
+        lowering.function(node, steps, self.kernel)
 
 
 @builtin("COMPLEX_ABS")
