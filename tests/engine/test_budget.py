@@ -162,3 +162,12 @@ def test_a_containers_limit_counts(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     assert budget.memory_limit() == 3000
     (tmp_path / "memory.max").write_text("max\n")
     assert budget.memory_limit() > 3000
+
+
+def test_the_users_limit_counts_for_small_models_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LITEJIT_MEMORY", "100")
+    monkeypatch.setenv("LITEJIT_CACHE", "off")
+    with pytest.raises(MemoryLimitError, match="more than the 100 allowed"):
+        Interpreter(str(DIGITS)).allocate_tensors()
+    monkeypatch.setenv("LITEJIT_MEMORY", "many")
+    Interpreter(str(DIGITS)).allocate_tensors()

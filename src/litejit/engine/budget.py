@@ -22,10 +22,13 @@ _CGROUPS = (  # folder, names of the limit and of what is used; of versions 2 an
 
 def memory_limit() -> int:
     """Bytes that one interpreter's tensors may take: LITEJIT_MEMORY, else what is free."""
-    wanted = settings.get("LITEJIT_MEMORY")
-    if wanted.isdecimal() and int(wanted):
-        return int(wanted)
-    return min(_free_memory(), _left_to_container(), address_space_left())
+    return _wanted() or min(_free_memory(), _left_to_container(), address_space_left())
+
+
+def _wanted() -> int:
+    """LITEJIT_MEMORY; 0 where it is no number."""
+    value = settings.get("LITEJIT_MEMORY")
+    return int(value) if value.isdecimal() else 0
 
 
 def _free_memory() -> int:
@@ -54,7 +57,7 @@ def _number(path: str) -> int:
 
 def check(nbytes: int, what: str) -> None:
     """Refuse `what` if it is larger than the memory that may be used."""
-    if nbytes <= _CERTAINLY_SMALL:
+    if nbytes <= _CERTAINLY_SMALL and not _wanted():
         return
     limit = memory_limit()
     if nbytes > limit:
