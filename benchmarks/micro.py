@@ -46,7 +46,8 @@ def measure(path: Path, recorded: Path, seconds: float) -> dict[str, Any]:
         for number, value in enumerate(values):
             interpreter.set_input(value, number)
         interpreter.invoke()
-    agree = _agree(*(interpreter.get_output(0) for interpreter in pair.values()))
+    found = [np.asarray(interpreter.get_output(0)) for interpreter in pair.values()]
+    agree = _agree(*(values[_written(recorded, values)] for values in found))
     times = interleaved({name: each.invoke for name, each in pair.items()}, seconds)
     medians = {name: float(np.median(values)) for name, values in times.items()}
     ratios = np.array(times["tflm"]) / np.array(times["litejit.micro"])
@@ -68,8 +69,16 @@ def _inputs(interpreter: Any, recorded: Path) -> list[Any]:
     return [random_input(rng, d["shape"], np.dtype(d["dtype"])) for d in details]
 
 
+def _written(recorded: Path, values: Any) -> Any:
+    """Where TFLM's two configurations give the same: elsewhere is memory that nobody wrote."""
+    if recorded.is_file():
+        with np.load(recorded) as data:
+            if "out0_preserve" in data:
+                return data["out0"] == data["out0_preserve"]
+    return np.ones(values.shape, np.bool_)
+
+
 def _agree(a: Any, b: Any) -> bool:
-    a, b = np.asarray(a), np.asarray(b)
     if a.dtype.kind != "f":
         return bool(np.array_equal(a, b))
     largest = float(np.abs(b[np.isfinite(b)]).max(initial=0.0))
