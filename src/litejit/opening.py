@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from typing import Any
 
 from litejit import settings
@@ -20,6 +21,9 @@ def load_model(source: Any) -> LoadedModel:
     Raises ModelError where it cannot be read.
     """
     with collection_paused(), budget.shortage_named("reading a model"):
+        if isinstance(source, (str, os.PathLike)):
+            with suppress(OSError, ValueError):  # reading it says what is wrong
+                budget.check(os.stat(source).st_size, f"the file {os.fspath(source)!r}")
         data = read_content(source)
         digest = kept.Digest(data) if len(data) <= kept.LARGEST_FILE else None
         return LoadedModel(read_model(data, verify=False), data, digest)

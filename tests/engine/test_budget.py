@@ -171,3 +171,11 @@ def test_the_users_limit_counts_for_small_models_too(monkeypatch: pytest.MonkeyP
         Interpreter(str(DIGITS)).allocate_tensors()
     monkeypatch.setenv("LITEJIT_MEMORY", "many")
     Interpreter(str(DIGITS)).allocate_tensors()
+
+
+def test_a_file_larger_than_memory_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "sparse.tflite"
+    with path.open("wb") as file:
+        file.truncate(1 << 42)
+    with pytest.raises(MemoryLimitError, match=r"sparse\.tflite' needs 4398046511104 bytes"):
+        Interpreter(str(path))
