@@ -88,12 +88,13 @@ def detections(
     room = o.max_classes_per_detection
     kept = o.max_detections * room
     spec = DetectionSpec(o.use_regular_nms, boxes.dtype == np.uint8, scores.dtype == np.uint8)
-    nbytes = 28 * count + 8 * o.num_classes * per_class + 64
+    pitch = min(o.max_detections, count) + 16
+    nbytes = 24 * count + 8 * o.num_classes * per_class + 20 * pitch
     found = run(
         spec, boxes, scores, anchors, np.array(o.scales, F).astype(np.float64),
         *(np.full(n, 7, F) for n in (4 * kept, kept, kept, 1)), np.zeros(nbytes, np.uint8),
         np.zeros(1, np.int64), count, row, o.num_classes, width, width - o.num_classes,
-        o.max_detections, per_class, min(room, o.num_classes), room, *zeros,
+        o.max_detections, per_class, min(room, o.num_classes), room, pitch, *zeros,
         o.score_threshold, o.iou_threshold, *scales, items=1, isa=isa,
     )  # fmt: skip
     return [*found[4:8], int(found[9][0])]
@@ -102,14 +103,14 @@ def detections(
 @every_isa
 @pytest.mark.parametrize("regular", [False, True])
 @pytest.mark.parametrize("is_bytes", [False, True])
-@pytest.mark.parametrize(("count", "classes", "background"), [(1, 1, 0), (30, 3, 1), (9, 33, 1)])
+@pytest.mark.parametrize(("count", "classes", "background"), [(1, 1, 0), (90, 3, 1), (9, 33, 1)])
 @pytest.mark.parametrize("strange", [False, True])
 def test_detections_are_those_of_numpy(
     count: int, classes: int, background: int, strange: bool, is_bytes: bool, regular: bool,
     isa: Any,
 ) -> None:  # fmt: skip
     rng = np.random.default_rng(count + classes)
-    o = detection.DetectionOptions(8, 2, 5, regular, float(F(0.2)), 0.5, classes,
+    o = detection.DetectionOptions(40, 2, 25, regular, float(F(0.2)), 0.5, classes,
                                    (10.0, 10.0, 5.0, 5.0))  # fmt: skip
     boxes, anchors = rng.standard_normal((1, count, 5)), rng.random((count, 4))
     scores = rng.integers(0, 9, (1, count, classes + background)) / 8

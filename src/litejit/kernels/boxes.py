@@ -99,19 +99,22 @@ def _area(box: list[Value]) -> Value:
     return (box[2] - box[0]) * (box[3] - box[1])
 
 
-def _overlap(corners: Pointer, a: Value, b: Value) -> Value:
-    """Intersection over union of two boxes; 0 where one has no area."""
-    fn = a.fn
-    first, second = ([(corners + box * 4)[k] for k in range(4)] for box in (a, b))
+def _corners(corners: Pointer, box: Value) -> list[Value]:
+    return [(corners + box * 4)[k] for k in range(4)]
+
+
+def _overlap(first: list[Value], second: list[Value]) -> Value:
+    """Intersection over union of boxes, lane by lane; 0 where one has no area."""
+    zero = first[0].fn.const(0.0, first[0].type)
     areas = _area(first), _area(second)
     sides = []
     for k in range(2):
         high = _extreme("min", first[k + 2], second[k + 2])
         side = high - _extreme("max", first[k], second[k])
-        sides.append(_extreme("max", side, fn.const(0.0, f32)))
+        sides.append(_extreme("max", side, zero))
     common = sides[0] * sides[1]
     ratio = common / (areas[0] + areas[1] - common)
-    return ((areas[0] <= 0.0) | (areas[1] <= 0.0)).choose(fn.const(0.0, f32), ratio)
+    return ((areas[0] <= 0.0) | (areas[1] <= 0.0)).choose(zero, ratio)
 
 
 class SuppressSpec(KernelSpec):
@@ -164,8 +167,9 @@ class SuppressSpec(KernelSpec):
                 more: Value = (after[0] >= first) & after[2] & (after[1] > least)
                 return more
 
+            own = _corners(corners, box)
             with fn.loop_while(goes_on, after):
-                value = _overlap(corners, box, places[after[0]].to(i64))
+                value = _overlap(own, _corners(corners, places[after[0]].to(i64)))
                 after[2] = (value >= overlap[0]) ^ True
                 if self.soft:
                     lower = after[1] * functions.exp(factor * value * value)
@@ -235,9 +239,9 @@ class DetectionSpec(KernelSpec):
     Arguments: boxes, scores, anchors, scales (4 f64: y, x, h, w), the four outputs, scratch,
     status (code 1: a box ends before it begins), then numbers: boxes' count, its row, classes,
     row of the scores and their background, most, most_of_class, per_box (classes of a box),
-    per_box_room; zero points of the three inputs; floats: least score, overlap, scales of the
-    three inputs. Scratch: for every box 4 floats and 8 bytes, for `most` or, `regular`, for
-    `most_of_class` of all classes 8 bytes, 4 bytes for every kept box. One item.
+    room (for its classes), pitch; zero points of the three inputs; floats: least score, overlap, scales of the
+    three inputs. Scratch: for every box 4 floats and 8 bytes, `regular` 8 bytes for every class
+    and `most_of_class`, then five rows of `pitch` floats: the boxes that are kept. One item.
     """
 
     regular: bool
@@ -246,7 +250,7 @@ class DetectionSpec(KernelSpec):
 
     _NUMBERS = (
         "count", "row", "classes", "width", "background", "most", "most_of_class", "per_box",
-        "room", "zero_boxes", "zero_scores", "zero_anchors",
+        "room", "pitch", "zero_boxes", "zero_scores", "zero_anchors",
     )  # fmt: skip
     _FLOATS = ("least", "overlap", "scale_boxes", "scale_scores", "scale_anchors")
 
@@ -287,6 +291,8 @@ class DetectionSpec(KernelSpec):
     ) -> Value:  # fmt: skip
         """Writes the boxes that stay, best first; returns their number."""
         fn, heap = items.fn, _Heap(items, 0)
+        lanes = fn.isa.lanes(f32)
+        rows = [kept.cast(f32) + n["pitch"] * k for k in range(1, 5)]  # corners of the kept ones
         state = [fn.const(0, i64), fn.const(0, i64)]  # candidates, kept
         with fn.loop(n["count"], carry=state) as box:
             score = score_of(box)
@@ -296,17 +302,21 @@ class DetectionSpec(KernelSpec):
         with fn.loop_while(lambda: (state[0] > 0) & (state[1] < most), state):
             box = fn.const(_LOW32, i64) - (heap.pop(state[0]) & _LOW32)
             state[0] = state[0] - 1
-            after = [fn.const(0, i64), fn.const(1, i1)]
+            own, after = _corners(corners, box), [fn.const(0, i64), fn.const(1, i1)]
+            wide = [value.splat(lanes) for value in own]
 
             def goes_on(after: list[Value] = after) -> Value:
                 return (after[0] < state[1]) & after[1]
 
             with fn.loop_while(goes_on, after):
-                value = _overlap(corners, box, kept[after[0]].to(i64))
-                after[1] = (value > n["overlap"]) ^ True
-                after[0] = after[0] + 1
+                others = [row.load(after[0], lanes=lanes) for row in rows]
+                over = _overlap(wide, others) > n["overlap"].splat(lanes)
+                after[1] = functions.any_of(over & fn.first(state[1] - after[0], lanes)) ^ True
+                after[0] = after[0] + lanes
             with fn.when(after[1], carry=state):
                 kept[state[1]] = box.to(i32)
+                for row, value in zip(rows, own, strict=True):
+                    row[state[1]] = value
                 state[1] = state[1] + 1
         return state[1]
 
