@@ -8,7 +8,8 @@ from tests.kernels.harness import HOST_ISAS, run
 
 from litejit.codegen import isa as isas
 from litejit.codegen import llvm
-from litejit.kernels.softmax import L2NormF32, Softmax8, SoftmaxF32
+from litejit.kernels.fixed_rows import Softmax8, scratch_bytes
+from litejit.kernels.softmax import L2NormF32, SoftmaxF32
 from litejit.ops.softmax import Differences, softmax8
 
 BY_ISA = pytest.mark.parametrize("isa", HOST_ISAS, ids=lambda isa: isa.name)
@@ -64,12 +65,14 @@ def test_8_bit_softmax_equals_its_reference(isa, unsigned, wide):
             want = softmax8(x.astype(np.int64), differences, 16 if wide else 8)
             want -= 2**15 if wide else 0 if unsigned else 128
             y = np.zeros(x.shape, np.int16 if wide else x.dtype)
-            spec, scratch = Softmax8(unsigned, wide), np.zeros(n, np.int32)
-            got = run(spec, x, y, n, table, scratch, 0, items=5, isa=isa, cuts=(2,))[1]
-            np.testing.assert_array_equal(got, want)
+            for short in (False, True):  # a block has at most 8 rows
+                scratch = np.zeros(scratch_bytes(isa, 8 * n), np.uint8)
+                spec = Softmax8(unsigned, wide, short)
+                got = run(spec, x, y, n, table, scratch, 0, items=5, isa=isa, cuts=(2,))[1]
+                np.testing.assert_array_equal(got, want)
 
 
 @pytest.mark.parametrize("isa", isas.ISAS, ids=lambda isa: isa.name)
 def test_every_isa_compiles(isa):
-    for spec in (SoftmaxF32(), SoftmaxF32(log=True), L2NormF32(), Softmax8(False, False)):
+    for spec in (SoftmaxF32(), SoftmaxF32(log=True), L2NormF32(), Softmax8(False, False, True)):
         assert llvm.compile_ir(spec.emit("kernel", isa), isa)

@@ -6,13 +6,27 @@ from collections.abc import Callable
 from typing import Any
 
 from litejit.codegen.isa import Isa
-from litejit.codegen.lang import Function, Pointer, Ptr, Type, Value, i8, i16, i32, i64, u8
+from litejit.codegen.lang import (
+    Function,
+    Pointer,
+    Ptr,
+    Type,
+    Value,
+    i8,
+    i16,
+    i32,
+    i64,
+    u8,
+    u32,
+    u64,
+)  # fmt: skip
 from litejit.kernels.base import KernelSpec
 from litejit.kernels.fixedpoint import (
     inverse_sqrt,
     leading_zeros,
     log_of_sum,
     multiplied,
+    reciprocal,
 )
 from litejit.kernels.requantize import halves
 
@@ -64,6 +78,113 @@ class _Blocks(KernelSpec):
 def scratch_bytes(isa: Isa, columns: int) -> int:
     """Scratch of one thread, with room for `columns` int32."""
     return FACTS * isa.vector_bytes + (4 * columns + 63) // 64 * 64
+
+
+MOST_COLUMNS = 8192 * 4  # a lane's sum of exponentials must fit 32 bits, with 4 lanes
+SHORT = 16  # columns of rows that are not worth a vector
+
+
+class Softmax8(_Blocks):
+    """LiteRT's fixed-point softmax of rows of n bytes, bit for bit.
+
+    Arguments: x, y, n, table, scratch, stride. `table` holds exp in Q0.31 of the differences
+    -255 ... 0 (int32, 0 for those that do not count). Thread `worker` owns the scratch from
+    worker * stride bytes on, as `scratch_bytes` says for n columns, or where `short` for those of
+    a block of rows. A work item is a row; n is at most MOST_COLUMNS. `wide` makes int16, else y
+    has x's type.
+    """
+
+    unsigned: bool
+    wide: bool
+    short: bool = False
+
+    def emit(self, name: str, isa: Isa) -> str:
+        """IR text of the kernel."""
+        byte = _byte(self.unsigned)
+        fn = Function(
+            name, isa, x=Ptr(byte), y=Ptr(i16 if self.wide else byte), n=i64, table=Ptr(u32),
+            scratch=Ptr(i8), stride=i64,
+        )  # fmt: skip
+        x, y, n, table, scratch, stride = fn.args
+        own = scratch + fn.worker * stride
+        exps = (own + FACTS * isa.vector_bytes).cast(u32)
+        if self.short:
+            turns = isa.lanes(i64) - 1
+
+            def place(row: Value) -> Pointer:
+                return exps + ((row - fn.begin) & turns) * n
+
+            self.blocks(
+                fn, own.cast(i64),
+                lambda row: [self._look_up_short(fn, x + row * n, n, table, place(row))],
+                lambda facts: list(reciprocal(facts[0], 12)),
+                lambda row, facts: self._scale(fn, place(row), y + row * n, n, *facts),
+            )  # fmt: skip
+            return fn.ir()
+        with fn.loop(fn.end, start=fn.begin) as row:
+            source = x + row * n
+            self._look_up(fn, source, n, table, exps)
+            factor, shift = reciprocal(self._sum(fn, exps, n), 12)
+            self._scale(fn, exps, y + row * n, n, factor, shift)
+        return fn.ir()
+
+    @staticmethod
+    def _look_up_short(
+        fn: Function, source: Pointer, n: Value, table: Pointer, exps: Pointer
+    ) -> Value:
+        """As `_look_up`; the sum as from `_sum`."""
+        best = [source[0].to(i64)]
+        with fn.loop(n, start=1, carry=best) as at:
+            best[0] = fn.maximum(best[0], source[at].to(i64))
+        here, total = table + (fn.const(255, i64) - best[0]), [fn.const(0, i64)]
+        with fn.loop(n, carry=total) as at:
+            value = here[source[at].to(i64)]
+            exps[at] = value
+            total[0] = total[0] + ((value + (1 << 11)) >> 12).to(i64)
+        return total[0]
+
+    def _look_up(
+        self, fn: Function, source: Pointer, n: Value, table: Pointer, exps: Pointer
+    ) -> None:
+        """exps[j] = table[255 + x[j] - largest x]."""
+        here = table + (fn.const(255, i64) - _largest(fn, source, n))
+        four = n / 4 * 4
+        with fn.loop(four, step=4) as at:
+            for j in range(4):
+                exps[at + j] = here[source[at + j].to(i64)]
+        with fn.loop(n, start=four) as at:
+            exps[at] = here[source[at].to(i64)]
+
+    def _sum(self, fn: Function, exps: Pointer, n: Value) -> Value:
+        """The sum (i64) of the exponentials in Q12.19, each rounded half up."""
+        lanes = fn.isa.lanes(u32)
+        totals = [fn.const(0, u32 * lanes)]
+        with fn.loop(n, step=lanes, carry=totals) as at:
+            value = (exps.load(at, lanes=lanes) + (1 << 11)) >> 12
+            kept = fn.first(n - at, lanes).choose(value, 0)
+            totals[0] = totals[0] + kept
+        return fn.reduce("add", totals[0].to(u64)).to(i64)
+
+    def _scale(
+        self, fn: Function, exps: Pointer, target: Pointer, n: Value, factor: Value, over: Value
+    ) -> None:
+        """target[j] = exps[j] * factor, rounded to Q0.31, then to the bits of y."""
+        lanes = fn.isa.lanes(u32)
+        bits = 16 if self.wide else 8
+        least = 0 if self.unsigned and not self.wide else -(1 << (bits - 1))
+        count = (over + (31 - bits)).to(u64)
+        half = (fn.const(1, u64) << (count - 1)).splat(lanes)
+        shift, m = count.splat(lanes), factor.to(u64).splat(lanes)
+        with fn.loop(n, step=lanes) as at:
+            product = (exps.load(at, lanes=lanes).to(u64) * m + (1 << 30)) >> 31
+            code = ((product + half) >> shift).to(u32).to(i32)
+            code = fn.minimum(code, (1 << bits) - 1) + least
+            left = n - at
+            value = code.to(target.element)
+            with fn.when(left >= lanes):
+                target.store(at, value)
+            with fn.when(left < lanes):
+                target.store(at, value, mask=fn.first(left, lanes))
 
 
 class LogSoftmax8(_Blocks):

@@ -13,16 +13,9 @@ from litejit.codegen.lang import (
     Ptr,
     Value,
     f32,
-    i8,
-    i16,
-    i32,
     i64,
-    u8,
-    u32,
-    u64,
 )
 from litejit.kernels.base import KernelSpec
-from litejit.kernels.fixedpoint import reciprocal
 from litejit.kernels.reduce import fold_row
 
 if TYPE_CHECKING:
@@ -179,84 +172,3 @@ class L2NormF32(KernelSpec):
             divisor = norm.splat(isa.lanes(f32))
             map_row(fn, source, target, n, lambda value: value / divisor)
         return fn.ir()
-
-
-MOST_COLUMNS = 8192 * 4  # a lane's sum of exponentials must fit 32 bits, with 4 lanes
-
-
-class Softmax8(KernelSpec):
-    """LiteRT's fixed-point softmax of rows of n bytes, bit for bit.
-
-    Arguments: x, y, n, table, scratch, stride. `table` holds exp in Q0.31 of the differences
-    -255 ... 0 (int32, 0 for those that do not count). Thread `worker` owns the scratch from
-    worker * stride bytes on, n int32. A work item is a row; n is at most MOST_COLUMNS. `wide`
-    makes int16, else y has x's type.
-    """
-
-    unsigned: bool
-    wide: bool
-
-    def emit(self, name: str, isa: Isa) -> str:
-        """IR text of the kernel."""
-        byte = u8 if self.unsigned else i8
-        made = i16 if self.wide else byte
-        fn = Function(name, isa, x=Ptr(byte), y=Ptr(made), n=i64, table=Ptr(u32),
-                      scratch=Ptr(i8), stride=i64)  # fmt: skip
-        x, y, n, table, scratch, stride = fn.args
-        exps = (scratch + fn.worker * stride).cast(u32)
-        with fn.loop(fn.end, start=fn.begin) as row:
-            source = x + row * n
-            self._look_up(fn, source, n, table, exps)
-            factor, shift = reciprocal(self._sum(fn, exps, n), 12)
-            self._scale(fn, exps, y + row * n, n, factor, shift)
-        return fn.ir()
-
-    def _look_up(
-        self, fn: Function, source: Pointer, n: Value, table: Pointer, exps: Pointer
-    ) -> None:
-        """exps[j] = table[255 + x[j] - largest x]."""
-        lanes = fn.isa.lanes(source.element)
-        least = fn.const(0 if self.unsigned else -128, source.element * lanes)
-        best = [least]
-        with fn.loop(n, step=lanes, carry=best) as at:
-            mask = fn.first(n - at, lanes)
-            value = mask.choose(source.load(at, lanes=lanes), least)
-            best[0] = fn.maximum(best[0], value)
-        here = table + (fn.const(255, i64) - fn.reduce("max", best[0]).to(i64))
-        four = n / 4 * 4
-        with fn.loop(four, step=4) as at:
-            for j in range(4):
-                exps[at + j] = here[source[at + j].to(i64)]
-        with fn.loop(n, start=four) as at:
-            exps[at] = here[source[at].to(i64)]
-
-    def _sum(self, fn: Function, exps: Pointer, n: Value) -> Value:
-        """The sum (i64) of the exponentials in Q12.19, each rounded half up."""
-        lanes = fn.isa.lanes(u32)
-        totals = [fn.const(0, u32 * lanes)]
-        with fn.loop(n, step=lanes, carry=totals) as at:
-            value = (exps.load(at, lanes=lanes) + (1 << 11)) >> 12
-            kept = fn.first(n - at, lanes).choose(value, 0)
-            totals[0] = totals[0] + kept
-        return fn.reduce("add", totals[0].to(u64)).to(i64)
-
-    def _scale(
-        self, fn: Function, exps: Pointer, target: Pointer, n: Value, factor: Value, over: Value
-    ) -> None:
-        """target[j] = exps[j] * factor, rounded to Q0.31, then to the bits of y."""
-        lanes = fn.isa.lanes(u32)
-        bits = 16 if self.wide else 8
-        least = 0 if self.unsigned and not self.wide else -(1 << (bits - 1))
-        count = (over + (31 - bits)).to(u64)
-        half = (fn.const(1, u64) << (count - 1)).splat(lanes)
-        shift, m = count.splat(lanes), factor.to(u64).splat(lanes)
-        with fn.loop(n, step=lanes) as at:
-            product = (exps.load(at, lanes=lanes).to(u64) * m + (1 << 30)) >> 31
-            code = ((product + half) >> shift).to(u32).to(i32)
-            code = fn.minimum(code, (1 << bits) - 1) + least
-            left = n - at
-            value = code.to(target.element)
-            with fn.when(left >= lanes):
-                target.store(at, value)
-            with fn.when(left < lanes):
-                target.store(at, value, mask=fn.first(left, lanes))

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from litejit.kernels.softmax import MOST_COLUMNS, L2NormF32, Softmax8, SoftmaxF32
+from litejit.kernels.softmax import L2NormF32, SoftmaxF32
 from litejit.model.options.elementwise import (
     L2NormOptions,
     LocalResponseNormalizationOptions,
@@ -152,30 +152,39 @@ class Softmax(Op):
         return np.asarray(value + least).astype(kind.numpy)
 
     def lower(self, node: Node, steps: Lowering) -> None:
-        x, y, source = node.input(0), node.output(), steps.inputs[0]
+        x, source = node.input(0), steps.inputs[0]
         if x.size == 0 or source is None or x.dtype.name in ("FLOAT16", "BFLOAT16"):
             return
-        n = x.dims[-1]
-        rows = x.size // n
         if x.dtype.name == "INT16":
             self._lower16(node, steps)
-            return
-        if x.dtype.is_float:
-            operands = (source, steps.outputs[0], n, self.beta(node))
-            cost = rows * 12.0 + _vectors(node, steps) * 2.8
+        elif not x.dtype.is_float:
+            self._lower8(node, steps)
+        else:
+            n = x.dims[-1]
+            cost = x.size // n * 12.0 + _vectors(node, steps) * 2.8
             steps.may_share()
-            steps.call(SoftmaxF32(), *operands, items=rows, cost_ns=cost)
+            operands = (source, steps.outputs[0], n, self.beta(node))
+            steps.call(SoftmaxF32(), *operands, items=x.size // n, cost_ns=cost)
+
+    def _lower8(self, node: Node, steps: Lowering) -> None:
+        from litejit.kernels import fixed_rows
+
+        x, source = node.input(0), steps.inputs[0]
+        assert source is not None
+        n = x.dims[-1]
+        rows, is_short = x.size // n, n <= fixed_rows.SHORT
+        if n > fixed_rows.MOST_COLUMNS:
             return
-        if n > MOST_COLUMNS:
-            return
-        spec = Softmax8(x.dtype.name == "UINT8", y.dtype.name == "INT16")
         table = Differences(x.scale, self.beta(node)).table()[::-1].astype(np.int32)
-        stride = (4 * n + 63) // 64 * 64
-        operands8 = (source, steps.outputs[0], n, steps.constant("exponentials", lambda: table))
-        cost = rows * 45 + x.size * 0.5 + _vectors(node, steps) * 6
+        columns = n * steps.isa.vector_bytes // 8 if is_short else n
+        stride = fixed_rows.scratch_bytes(steps.isa, columns)
+        operands = (source, steps.outputs[0], n, steps.constant("exponentials", lambda: table))
+        cost = rows * 25 + x.size * 0.5 + _vectors(node, steps) * 6
         scratch = steps.scratch(stride)
         steps.may_share()
-        steps.call(spec, *operands8, scratch, stride, items=rows, cost_ns=cost)
+        unsigned, wide = x.dtype.name == "UINT8", node.output().dtype.name == "INT16"
+        spec = fixed_rows.Softmax8(unsigned, wide, is_short)
+        steps.call(spec, *operands, scratch, stride, items=rows, cost_ns=cost)
 
     def _lower16(self, node: Node, steps: Lowering) -> None:
         from litejit.kernels.fixed_rows import Softmax16
