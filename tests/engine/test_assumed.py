@@ -9,6 +9,7 @@ import pytest
 from tests.ops.whole import Given, fixed, model_of
 
 from litejit import Interpreter
+from litejit.engine import assumed
 from litejit.engine.assumed import MOST_PROGRAMS
 from litejit.engine.steps import PythonStep
 from litejit.model.builder import ModelBuilder
@@ -18,6 +19,7 @@ from litejit.model.options.index import GatherOptions, WhereOptions
 from litejit.model.options.shape import PadOptions, StridedSliceOptions, TileOptions
 from litejit.types import F32, I32, I64, RESOURCE
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*preserve")
 X = np.arange(6, dtype=np.float32).reshape(2, 3)
 TIMES = np.array([2, 1], np.int32)
 PADS = np.array([[1, 0], [0, 2]], np.int32)
@@ -176,3 +178,37 @@ def test_places_are_found_without_python_while_there_are_as_many() -> None:
     for x in (X, X[::-1].copy(), X * 0 + 1, X * np.nan, X):
         np.testing.assert_array_equal(run(interpreter, x), np.argwhere(x))
         assert python_steps(interpreter) == 0
+
+
+def test_a_program_for_one_value_is_not_kept_as_the_model_s() -> None:
+    content = model_of("TILE", TileOptions(), [Given(X), Given(TIMES)], [(F32, (4, 3))])
+    for times in ([2, 1], [1, 3], [2, 1]):
+        y = run(ready(content), X, np.array(times, np.int32))
+        np.testing.assert_array_equal(y, np.tile(X, times))
+
+
+def test_programs_that_need_much_memory_do_not_pile_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(assumed, "MOST_BYTES", 0)
+    interpreter = ready(tile_of_x())
+    for times in ([2, 1], [1, 3], [2, 1]):
+        y = run(interpreter, X, np.array(times, np.int32))
+        np.testing.assert_array_equal(y, np.tile(X, times))
+        assert python_steps(interpreter) == 0
+    assumptions = interpreter._runner._assumptions
+    assert assumptions is not None
+    assert len(assumptions._made) == 1
+
+
+def test_all_tensors_are_preserved_under_assumptions() -> None:
+    builder = ModelBuilder()
+    graph = builder.main
+    x, times = graph.add_input("x", (2, 3), F32), graph.add_input("times", (2,), I32)
+    t, e = graph.add_tensor("tiled", (), F32), graph.add_tensor("unread", (), F32)
+    graph.add_operator("TILE", [x, times], [t], TileOptions())
+    graph.add_operator("EXP", [t], [e])
+    graph.add_operator("ADD", [t, t], [graph.add_output("y", (), F32)], AddOptions())
+    interpreter = ready(builder.to_bytes(), experimental_preserve_all_tensors=True)
+    for _ in range(2):
+        np.testing.assert_array_equal(run(interpreter, X, TIMES), 2 * np.tile(X, TIMES))
+        np.testing.assert_array_equal(interpreter.get_tensor(t), np.tile(X, TIMES))
+        np.testing.assert_allclose(interpreter.get_tensor(e), np.exp(np.tile(X, TIMES)), rtol=1e-6)

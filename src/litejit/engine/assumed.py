@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from litejit.engine.section import Section
 
 MOST_PROGRAMS = 8  # after so many different values, the sections run
+MOST_BYTES = 1 << 27  # of memory of Programs that wait for their values to return
 
 
 class Assumptions:
@@ -42,6 +43,7 @@ class Assumptions:
         self._fails_unchanged = False  # of the current Program
         self._assumed: dict[int, Assumed] = {}  # by the current Program
         self._made: dict[tuple[tuple[int, object], ...], Section] = {}
+        self._count = 0  # of Programs that were made
         self._first = runner.sections[0]
         self._are_useful = runner.isa is not None and not runner.runs_foreign_code
 
@@ -103,10 +105,13 @@ class Assumptions:
             (i, found if isinstance(found, tuple) else found.tobytes())
             for i, found in sorted(assumed.items(), key=lambda pair: pair[0])
         ])  # fmt: skip
-        if assumed and key not in self._made and len(self._made) < MOST_PROGRAMS:
+        if assumed and key not in self._made and self._count < MOST_PROGRAMS:
             made = self._runner.assuming(assumed)
             if made is not None:
                 self._made[key] = made
+                self._count += 1
+                if sum(s.program.arena.nbytes for s in self._made.values()) > MOST_BYTES:
+                    self._made = {key: made}
         self._assumed, section = assumed, self._made.get(key)
         if section is None:
             self._are_useful = False

@@ -137,30 +137,31 @@ class NativeCall:
 class PythonCall:
     """The NumPy meaning of a node, on the arrays of a Program."""
 
-    __slots__ = ("_copies", "_reference", "node", "views")
+    __slots__ = ("_reference", "_renamed", "node", "views")
 
     def __init__(self, node: Node, views: dict[int, Array]) -> None:
         from litejit.engine.graph import run_reference
 
         self.node, self.views, self._reference = node, views, run_reference
-        self._copies = self._only_copies()
+        self._renamed = self._find_renamed()
 
-    def _only_copies(self) -> bool:
-        """Is the result the first input under another shape that is known?"""
+    def _find_renamed(self) -> tuple[int, int] | None:
+        """Numbers of two tensors, where the second is the first under a shape that is known."""
         node = self.node
         if not node.op.keeps_bytes or node.chain:
-            return False
-        x, y = node.inputs[0], node.outputs[0]
-        known = x is not None and y is not None and x.value is None and x.dtype == y.dtype
-        return known and None not in (x.shape, y.shape)  # type: ignore[union-attr]
+            return None
+        x, y = node.input(0), node.output()
+        plain = x.value is None and x.dtype == y.dtype and None not in (x.shape, y.shape)
+        return (x.index, y.index) if plain else None
 
     def run(self) -> None:
         """Compute the node's outputs into their memory."""
-        node = self.node
-        if self._copies:
-            y = self.views[node.output().index]
-            y[...] = self.views[node.input(0).index].reshape(y.shape)
+        if self._renamed is not None:
+            source, target = self._renamed
+            y = self.views[target]
+            y[...] = self.views[source].reshape(y.shape)
             return
+        node = self.node
         try:
             with np.errstate(all="ignore"):
                 results = self._reference(node, self.views)

@@ -325,7 +325,8 @@ class SubgraphRunner:
         program = link(graph, lowered, plan, isa=self.isa, threads=self.threads, variables=memory)
         if settings.debug_level() >= 1:
             print(program, file=sys.stderr)
-        if self._name and self._may_be_kept(graph) and self.isa is not None:
+        alone = not given  # a Program that takes the place of another is right for its values only
+        if self._name and alone and self._may_be_kept(graph) and self.isa is not None:
             data = self.loaded.data or b""
             kept.keep(self._name, data, graph, lowered, plan, self.store.source_of, self.isa)
         return program
