@@ -239,9 +239,10 @@ class DetectionSpec(KernelSpec):
     Arguments: boxes, scores, anchors, scales (4 f64: y, x, h, w), the four outputs, scratch,
     status (code 1: a box ends before it begins), then numbers: boxes' count, its row, classes,
     row of the scores and their background, most, most_of_class, per_box (classes of a box),
-    room (for its classes), pitch; zero points of the three inputs; floats: least score, overlap, scales of the
-    three inputs. Scratch: for every box 4 floats and 8 bytes, `regular` 8 bytes for every class
-    and `most_of_class`, then five rows of `pitch` floats: the boxes that are kept. One item.
+    room (for its classes), pitch; zero points of the three inputs; floats: least score, overlap,
+    scales of the three inputs. Scratch: for every box 4 floats and 8 bytes, `regular` 8 bytes for
+    every class and `most_of_class`, then five rows of `pitch` floats: the boxes that are kept.
+    One item.
     """
 
     regular: bool

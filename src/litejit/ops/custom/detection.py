@@ -119,14 +119,15 @@ class DetectionPostProcess(CustomOp):
         per_class = min(o.detections_per_class, o.max_detections, count)
         merged = o.num_classes * per_class if o.use_regular_nms else 0
         pitch = min(o.max_detections, count) + 16  # at least a register more
+        nbytes = count * 24 + merged * 8 + pitch * 20 + 64
         scales = np.array(o.scales, np.float32).astype(np.float64)
         spec = DetectionSpec(o.use_regular_nms, *(t.dtype == U8 for t in types[:2]))
         inputs = [operand for operand in steps.inputs if operand is not None]
         bytes_of = [t.dtype == U8 for t in types]
         steps.call(
             spec, *inputs, steps.constant("scales", lambda: scales), *steps.outputs,
-            steps.temporary(count * 24 + merged * 8 + pitch * 20 + 64), steps.status, count, row, o.num_classes,
-            width, width - o.num_classes, o.max_detections, per_class,
+            steps.temporary(nbytes), steps.status, count, row, o.num_classes, width,
+            width - o.num_classes, o.max_detections, per_class,
             min(o.max_classes_per_detection, o.num_classes), o.max_classes_per_detection,
             pitch, *(t.zero_point if b else 0 for t, b in zip(types, bytes_of, strict=True)),
             o.score_threshold, o.iou_threshold,
