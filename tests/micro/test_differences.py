@@ -10,7 +10,13 @@ from tests.micro.arena_models import ints, runnable
 
 from litejit.micro.runtime import Interpreter
 from litejit.model.builder import per_channel
-from litejit.model.options import ReducerOptions
+from litejit.model.options import (
+    BatchMatMulOptions,
+    MirrorPadMode,
+    MirrorPadOptions,
+    PackOptions,
+    ReducerOptions,
+)
 from litejit.ops import fixedpoint
 from litejit.record import replace
 from litejit.types import F32, I8, I16, I32, I64, Array, DType
@@ -125,3 +131,49 @@ def test_codes_that_stand_for_nothing_divide_as_tflm_divides() -> None:
     model = runnable("DIV", [((5,), I8, a), ((5,), I8, b)], [((5,), I8, y)])
     found = run(model, np.array([96, 96, -104, -4, 127], np.int8), np.full(5, 3, np.int8))
     assert found.tolist() == [-25, -25, 45, 10, -36]
+
+
+@pytest.mark.parametrize("name", ["PACK", "MIRROR_PAD"])
+def test_what_only_moves_codes_may_change_their_meaning(name: str) -> None:
+    one, other = per_channel([0.5], [3]), per_channel([0.25], [-7])
+    values = np.array([[1, 2, 3], [4, 5, 6]], np.int8)
+    if name == "PACK":
+        options = PackOptions(values_count=2, axis=0)
+        model = runnable(
+            "PACK", [((2, 3), I8, one)] * 2, [((2, 2, 3), I8, other)], options=options
+        )  # fmt: skip
+        assert run(model, values, values + 1).tolist() == np.stack([values, values + 1]).tolist()
+    else:
+        inputs = [((2, 3), I8, one), ((2, 2), I32, ints(0, 0, 1, 1))]
+        model = runnable(
+            "MIRROR_PAD", inputs, [((2, 5), I8, other)],
+            options=MirrorPadOptions(mode=MirrorPadMode.REFLECT),
+        )  # fmt: skip
+        expected = np.pad(values, ((0, 0), (1, 1)), mode="reflect")
+        assert run(model, values).tolist() == expected.tolist()
+
+
+def test_products_of_int16_are_scaled_by_an_exact_product_of_scales() -> None:
+    # the product rounded to float32 gives the next of the 16-bit multipliers
+    a, b = per_channel([6.733210466336459e-05]), per_channel([5.901813710806891e-05])
+    y = per_channel([5.8773683122126386e-05])
+    inputs = [((1, 1, 2), I16, a), ((1, 2, 1), I16, b)]
+    model = runnable("BATCH_MATMUL", inputs, [((1, 1, 1), I16, y)], options=BatchMatMulOptions())
+    left, right = np.full((1, 1, 2), 32767, np.int16), np.array([[[10000], [1000]]], np.int16)
+    exact = float(a.scales[0]) * float(b.scales[0]) / float(y.scales[0])
+    rounded = float(a.scales[0] * b.scales[0]) / float(y.scales[0])
+    total = np.array(32767 * 11000)
+    codes = [
+        int(fixedpoint.mbqm64(total, *fixedpoint.quantize_multiplier(r))) for r in (exact, rounded)
+    ]
+    assert codes[0] != codes[1]
+    assert int(run(model, left, right)[0, 0, 0]) == codes[0]
+
+
+def test_absolute_values_of_int16_are_scaled_by_a_multiplier_formed_in_float64() -> None:
+    pair = per_channel([0.008259947411715984]), per_channel([0.05506093427538872])
+    model = runnable("ABS", [((32768,), I16, pair[0])], [((32768,), I16, pair[1])])
+    codes = np.arange(32768, dtype=np.int16)
+    ratio = float(pair[0].scales[0]) / float(pair[1].scales[0])
+    expected = fixedpoint.mbqm(codes.astype(np.int64), *fixedpoint.quantize_multiplier(ratio))
+    np.testing.assert_array_equal(run(model, -codes), expected)

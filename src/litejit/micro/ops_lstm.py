@@ -41,9 +41,8 @@ class Multipliers(Record):
 
 
 def _product(a: TensorType, b: TensorType) -> tuple[int, int]:
-    """Of a matrix product: the scales are multiplied in float32."""
-    real = float(np.float32(a.scale) * np.float32(b.scale)) / _GATE_SCALE
-    return fixed.quantize_multiplier(real)
+    """Of a matrix product."""
+    return fixed.quantize_multiplier(a.scale * b.scale / _GATE_SCALE)
 
 
 def multipliers(node: Node) -> Multipliers:

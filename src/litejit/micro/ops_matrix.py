@@ -108,6 +108,8 @@ class FullyConnected(matmul.FullyConnected):
     int16 data is summed in int32 where the bias is int32, or absent and named int32.
     """
 
+    exact_scale_product: ClassVar[bool] = True
+
     def reference(
         self, node: Node, x: Array, weights: Array, bias: Array | None = None
     ) -> Array | tuple[Array, ...]:  # fmt: skip
@@ -166,6 +168,12 @@ def _sum_in_order(node: Node, x: Array, weights: Array, bias: Array | None) -> A
         low, high = matmul.fc_activation(node)
         result: Array = np.clip(total, np.float32(low), np.float32(high))
     return result.reshape(node.output(0).dims)
+
+
+class BatchMatMul(matmul.BatchMatMul):
+    """The product of both scales is not rounded to float32."""
+
+    exact_scale_product: ClassVar[bool] = True
 
 
 class SVDF(svdf.SVDF):

@@ -289,6 +289,22 @@ class Greater(compare.Greater):
         return [y.with_value(np.zeros(y.dims, np.bool_)) if node.input(0).dtype == I16 else y]
 
 
+_ABS_OP = unary.Abs
+
+
+class Abs(_ABS_OP):  # type: ignore[misc,valid-type]
+    """The multiplier is formed in float64."""
+
+    def integers(self, node: Node, x: Array) -> Array:
+        """|x - zp| on the output's scale."""
+        source, target = node.input(0), node.output(0)
+        if not source.is_quantized or source.scale == target.scale:
+            return np.asarray(super().integers(node, x))
+        value = np.abs(x.astype(np.int64) - source.zero_point)
+        value = fixed.mbqm(value, *fixed.quantize_multiplier(source.scale / target.scale))
+        return np.clip(value + target.zero_point, *fixed.type_range(target.dtype))
+
+
 _RSQRT_OP = unary.Rsqrt
 
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+import numpy as np
+
 from litejit.micro import refused_shapes as shapes
 from litejit.micro.operands import TensorView, View
 from litejit.micro.refused_shapes import Complaint, Rule
@@ -270,6 +272,16 @@ def _hard_swish(view: View) -> Iterator[Complaint]:
         yield "prepare", problem, "quantize again with inputs that reach this operator"
 
 
+def _scale_of_svdf_bias(view: View) -> Iterator[Complaint]:
+    weights, bias, state = (view.operand(word) for word in ("i2", "i3", "i4"))
+    if bias is None or weights is None or state is None or view.need("i0").dtype != "INT8":
+        return
+    expected = float(np.float32(state.scale) * np.float32(weights.scale))
+    if abs(bias.scale - expected) >= 1e-5:
+        problem = f"its bias has the scale {bias.scale:g}, expected {expected:g}"
+        yield "prepare", problem, "quantize again with a newer converter"
+
+
 def _alpha_of_int8(view: View) -> Iterator[Complaint]:
     if view.need("o0").dtype == "INT16" and view.need("i1").dtype != "INT8":
         yield "prepare", f"its slope is {view.need('i1').dtype}", "quantize the slope to INT8"
@@ -367,7 +379,7 @@ RULES: dict[str, tuple[Rule, ...]] = {
     "SPLIT_V": (_constant(2),),
     "SQUEEZE": (shapes.squeezed_ones,),
     "STRIDED_SLICE": (_rank("i0", 0, 4), _constant(1, 2, 3), shapes.sliced),
-    "SVDF": (_rank("i0", 2, 2), shapes.svdf),
+    "SVDF": (_rank("i0", 2, 2), shapes.svdf, _scale_of_svdf_bias),
     "TRANSPOSE": (_rank("i0", 0, 5), _ALIKE, _constant(1)),
     "UNIDIRECTIONAL_SEQUENCE_LSTM": (shapes.lstm_state,),
 }  # fmt: skip

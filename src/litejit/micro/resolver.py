@@ -11,15 +11,16 @@ from litejit.micro import support
 from litejit.ops.base import Arrays, Lowering, Node, Op, Types
 from litejit.ops.elementwise import Unary
 from litejit.ops.resolver import BuiltinOpResolver
+from litejit.record import replace
 from litejit.types import I16, Array
 
 _OWN = {
     "ops_numeric": "LOGISTIC:Logistic TANH:Tanh RELU6:Relu6 MUL:Mul PRELU:Prelu"
     " LEAKY_RELU:LeakyRelu SOFTMAX:Softmax ADD_N:AddN CUMSUM:Cumsum CAST:Cast QUANTIZE:Quantize"
     " SQUARED_DIFFERENCE:SquaredDifference GREATER:Greater RSQRT:Rsqrt"
-    " ZEROS_LIKE:ZerosLike RELU:Relu SUM:Sum DIV:Div",
+    " ZEROS_LIKE:ZerosLike RELU:Relu SUM:Sum DIV:Div ABS:Abs",
     "ops_matrix": "CONV_2D:Conv2D DEPTHWISE_CONV_2D:DepthwiseConv2D SVDF:SVDF"
-    " TRANSPOSE_CONV:TransposeConv FULLY_CONNECTED:FullyConnected",
+    " TRANSPOSE_CONV:TransposeConv FULLY_CONNECTED:FullyConnected BATCH_MATMUL:BatchMatMul",
     "ops_lstm": "UNIDIRECTIONAL_SEQUENCE_LSTM:SequenceLSTM",
     "ops_custom": "BasicClassifier:BasicClassifier CIRCULAR_BUFFER:CircularBuffer"
     " TFLM_DECODE:Decode",
@@ -103,10 +104,10 @@ def narrowed(op: Op, name: str, *, custom: bool) -> Op:
             if stage == "invoke":
                 return [t for t in node.outputs if t is not None]
             _require_bounds(node)
-            found: Types = super().infer(node)
+            found: Types = super().infer(_with_codes_alone(name, node))
             declared = [t for t in node.outputs if t is not None]
             pairs = zip(found, declared, strict=False)
-            return [a if a.shape is not None else _static(node, a, b) for a, b in pairs]
+            return [_declared(node, a, b) for a, b in pairs]
 
         def reference(self, node: Node, *inputs: Any) -> Arrays:
             refused = support.refusing_stage(name, *_names(node), custom=custom)
@@ -123,12 +124,30 @@ def narrowed(op: Op, name: str, *, custom: bool) -> Op:
                 from litejit.ops import lowering
 
                 lowering.table16(node, steps)
-            elif not _depends_on_data(super().infer, node):
+            elif not _depends_on_data(super().infer, _with_codes_alone(name, node)):
                 super().lower(node, steps)
 
     Narrowed.__name__ = Narrowed.__qualname__ = base.__name__
     result: Op = Narrowed()
     return result
+
+
+# Operators that move codes and, in TFLM, never ask whether both sides mean the same by them
+_MOVERS = (
+    *("FILL", "PACK", "UNPACK", "SPLIT", "SPLIT_V", "MIRROR_PAD"),
+    *("BATCH_TO_SPACE_ND", "SPACE_TO_BATCH_ND"),
+)
+
+
+def _with_codes_alone(name: str, node: Node) -> Node:
+    """The node of a mover as if nothing were quantized in it."""
+    if name not in _MOVERS:
+        return node
+    sides = (
+        tuple(t if t is None else replace(t, quantization=None) for t in side)
+        for side in (node.inputs, node.outputs)
+    )
+    return node.with_types(*sides)
 
 
 _BOUNDS = {2: 1.0, 3: 6.0}  # RELU_N1_TO_1, RELU6
@@ -150,8 +169,12 @@ def _listed(node: Node) -> str:
     return " -> ".join(sides)
 
 
-def _static(node: Node, found: Any, declared: Any) -> Any:
-    """A result whose shape depends on data, with the shape that the file declares."""
+def _declared(node: Node, found: Any, declared: Any) -> Any:
+    """A result with the quantization that the file declares, and its shape if it has no other."""
+    if found.quantization is not declared.quantization:
+        found = replace(found, quantization=declared.quantization)
+    if found.shape is not None:
+        return found
     known = declared.shape is not None and all(n > 0 for n in declared.shape)
     node.require(known, f"has dynamic tensor #{declared.index}: dynamic tensors are not supported")
     return found.with_shape(declared.shape)

@@ -69,15 +69,21 @@ def fc_scales(node: Node) -> Array:
 def fc_multipliers(node: Node) -> tuple[Array, Array]:
     """(m, shift) for every unit, for the forms that scale in fixed point (TFLM, 16 x 16 bits).
 
-    One scale for all units: the product of the scales is rounded to float32 first.
+    One scale for all units: the product of the scales as `scale_product` has it.
     """
     x, weights, out = node.core.input(0), node.core.input(1), node.core.output(0)
     assert weights.quantization is not None
     if weights.quantization.per_channel:
         return quantize_multipliers(fc_scales(node))
-    product = np.float64(np.float32(x.scale) * np.float32(weights.scale))
+    product = scale_product(node, x.scale, weights.scale)
     real = np.full(weights.dims[0], product / np.float64(out.scale))
     return quantize_multipliers(real)
+
+
+def scale_product(node: Node, a: float, b: float) -> np.float64:
+    """The product of two scales: rounded to float32, but where the operator says it is exact."""
+    exact = getattr(node.core.op, "exact_scale_product", False)
+    return np.float64(a) * np.float64(b) if exact else np.float64(np.float32(a) * np.float32(b))
 
 
 def fc_zero_points(node: Node) -> tuple[int, int, int]:
@@ -348,7 +354,7 @@ _PAIRS = {
 
 
 def bmm_multiplier(node: Node) -> float:
-    """float32(left scale * right scale) / output scale, as float64.
+    """left scale * right scale / output scale in float64, the product as `scale_product` has it.
 
     LiteRT sees the scale 0 where an operand of an integer product has several, so that the
     result is the output's zero point everywhere; it is the same here.
@@ -357,7 +363,7 @@ def bmm_multiplier(node: Node) -> float:
     for operand in (left, right):
         if operand.quantization is not None and operand.quantization.per_channel:
             return 0.0
-    return float(np.float64(np.float32(left.scale) * np.float32(right.scale)) / out.scale)
+    return float(scale_product(node, left.scale, right.scale) / out.scale)
 
 
 @builtin("BATCH_MATMUL", versions=range(1, 5))
