@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from litejit.engine.runner import SubgraphRunner
 
 MAX_CHUNKS = 32  # the run loop keeps a mask of claimed chunks in 32 bits
-SPLIT_ABOVE_NS = 1_500.0
+SPLIT_ABOVE_NS = 2_500.0  # data that one core wrote and another reads costs a microsecond
 CHUNK_NS = 5_000.0
 CLAIM_NS = 100.0  # what a chunk costs beside its items: claiming, the kernel's start
 
