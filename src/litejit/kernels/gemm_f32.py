@@ -36,9 +36,10 @@ class Tile(Record):
 
 # Tiles that keep two FMA units busy, by the number of registers. On layers of MobileNetV2, Zen 5,
 # 512 bits, 7x2 and 7x3 run at the limit (245 to 258 GFLOP/s) as 14x2, 9x3 and 6x4 do, and waste
-# fewer rows; one vector wide they are bound by their loads (10x1 190 to 220).
+# fewer rows; one vector wide they are bound by their loads (10x1 190 to 220), lower ones fit short
+# lines of the output.
 _TILES = {
-    32: ((7, 2), (8, 2), (10, 2), (7, 3), (10, 1)),
+    32: ((7, 2), (8, 2), (10, 2), (7, 3), (10, 1), (8, 1), (7, 1), (5, 1)),
     16: ((6, 2), (5, 2), (4, 2), (4, 3), (8, 1), (6, 1)),
 }
 _LINE = 16  # floats of a cache line
