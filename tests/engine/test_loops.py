@@ -15,7 +15,7 @@ from litejit.engine.steps import PythonStep
 from litejit.model.builder import GraphBuilder, ModelBuilder
 from litejit.model.options.control import IfOptions, WhileOptions
 from litejit.model.options.elementwise import AddOptions
-from litejit.types import BOOL, F32, I32
+from litejit.types import BOOL, F32, I32, DType
 
 
 def branches(then: int, otherwise: int) -> IfOptions:
@@ -151,4 +151,47 @@ def test_subgraphs_that_call_themselves_are_refused() -> None:
     graph.add_operator("IF", inputs, [output], branches(side.index, side.index))
     interpreter = Interpreter(model_content=builder.to_bytes())
     with pytest.raises(RuntimeError, match="calls itself"):
+        interpreter.allocate_tensors()
+
+
+@pytest.mark.parametrize(
+    ("dtypes", "refusal"),
+    [
+        ([I32], "output 0 of a subgraph is INT32, expected FLOAT32"),
+        ([F32, F32], "a subgraph has 2 outputs, not 1"),
+        ([], "a subgraph has 0 outputs, not 1"),
+    ],
+)  # fmt: skip
+def test_branches_of_another_type_or_number_of_results_are_refused(
+    dtypes: list[DType], refusal: str
+) -> None:
+    builder = ModelBuilder()
+    graph = builder.main
+    inputs = [graph.add_input("condition", (), BOOL), graph.add_input("x", (3,), F32)]
+    output = graph.add_output("y", (3,), F32)
+    side = builder.add_subgraph("side")
+    x = side.add_input("x", (3,), F32)
+    for number, dtype in enumerate(dtypes):
+        y = side.add_output(f"y{number}", (3,), dtype)
+        side.add_operator("CAST", [x], [y])
+    graph.add_operator("IF", inputs, [output], branches(side.index, side.index))
+    interpreter = Interpreter(model_content=builder.to_bytes())
+    with pytest.raises(RuntimeError, match=rf"{refusal}\nNode number 0 \(IF\) failed to prepare"):
+        interpreter.allocate_tensors()
+
+
+def test_a_loop_whose_values_change_their_types_is_refused() -> None:
+    builder = ModelBuilder()
+    graph = builder.main
+    x = graph.add_input("x", (), I32)
+    condition = builder.add_subgraph("condition")
+    bound = condition.add_constant("bound", np.array(3, np.int32))
+    operands = [condition.add_input("x", (), I32), bound]
+    condition.add_operator("LESS", operands, [condition.add_output("go", (), BOOL)])
+    body = builder.add_subgraph("body")
+    body.add_operator("CAST", [body.add_input("x", (), I32)], [body.add_output("y", (), F32)])
+    options = WhileOptions(cond_subgraph_index=condition.index, body_subgraph_index=body.index)
+    graph.add_operator("WHILE", [x], [graph.add_output("y", (), I32)], options)
+    interpreter = Interpreter(model_content=builder.to_bytes())
+    with pytest.raises(RuntimeError, match="output 0 of a subgraph is FLOAT32, expected INT32"):
         interpreter.allocate_tensors()

@@ -289,3 +289,13 @@ def _redirect(data: bytearray, vtable: int, old: int, new: int, slot: int) -> No
     data += bytes(-len(data) % 4)
     struct.pack_into("<I", data, new + place, len(data) - (new + place))
     data += data[target : target + size]
+
+
+def test_an_offset_of_zero_is_refused() -> None:
+    data = bytearray(convolution().to_bytes())
+    model = root(Reader(bytes(data)))
+    vtable = model - struct.unpack_from("<i", data, model)[0]
+    description = struct.unpack_from("<H", data, vtable + 4 + 2 * 3)[0]
+    struct.pack_into("<I", data, model + description, 0)
+    with pytest.raises(ModelError, match="is itself"):
+        read_model(bytes(data))
