@@ -112,7 +112,8 @@ class Softmax8(_Blocks):
             turns = isa.lanes(i64) - 1
 
             def place(row: Value) -> Pointer:
-                return exps + ((row - fn.begin) & turns) * n
+                index: Value = ((row - fn.begin) & turns) * n
+                return Pointer(fn, u32, exps.ref) + index
 
             self.blocks(
                 fn, own.cast(i64),

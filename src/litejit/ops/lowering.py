@@ -120,11 +120,11 @@ def table16(node: Node, steps: Lowering) -> None:
     size, kind = node.output(0).size, node.input(0).dtype.numpy
     if not size:
         return
-    codes, least = np.arange(-(CODES // 2), CODES // 2).astype(np.int16).view(kind), -(CODES // 2)
-    values = _values(node, codes)
+    codes = np.arange(-(CODES // 2), CODES // 2).astype(np.int16).view(kind)
+    values, check = _values(node, codes), list[Operand | int]()
     if values is None:
-        least = node.input(0).zero_point
-        values = _values(node, np.maximum(codes, least))
+        check = [steps.status, node.input(0).zero_point]
+        values = _values(node, np.maximum(codes, node.input(0).zero_point))
         if values is None:
             return
     else:
@@ -133,8 +133,9 @@ def table16(node: Node, steps: Lowering) -> None:
     source = steps.inputs[0]
     assert source is not None
     steps.call(
-        Lookup16Spec(), source, steps.outputs[0], steps.constant("16-bit values", lambda: content),
-        steps.status, least, items=size, cost_ns=20 + size * 0.7, grain=GRAIN,
+        Lookup16Spec(bool(check)), source, steps.outputs[0],
+        steps.constant("16-bit values", lambda: content), *check,
+        items=size, cost_ns=20 + size * 0.5, grain=GRAIN,
     )  # fmt: skip
 
 
