@@ -140,6 +140,7 @@ class SubgraphRunner:
         self.state = State()
         self.sections: list[Section] = []
         self._first: Section  # where all begins
+        self._allocated: Section | None = None
         self._assumptions: Assumptions | None = None
         self._shapes: dict[int, tuple[int, ...]] = {}
 
@@ -182,6 +183,9 @@ class SubgraphRunner:
 
     def allocate(self) -> None:
         """Prepare the graph for the present shapes and allocate its memory."""
+        stays = self.ready and self._layout == self.session.layout
+        if stays and self.sections[0] is self._allocated:
+            return
         with collection_paused(), budget.shortage_named("allocate_tensors"):
             self.prepare()
             program = self.sections[0].program
@@ -190,6 +194,7 @@ class SubgraphRunner:
             never_fails = not self.has_state or program.fails_unchanged
             self.is_plain = self.is_whole and stays and never_fails
             self.session.runners.add(self)
+            self._allocated = self.sections[0]
 
     def prepare(self) -> None:
         """Infer all shapes, and decide what runs; memory is allocated when it is needed."""
