@@ -177,3 +177,10 @@ def test_absolute_values_of_int16_are_scaled_by_a_multiplier_formed_in_float64()
     ratio = float(pair[0].scales[0]) / float(pair[1].scales[0])
     expected = fixedpoint.mbqm(codes.astype(np.int64), *fixedpoint.quantize_multiplier(ratio))
     np.testing.assert_array_equal(run(model, -codes), expected)
+
+
+def test_a_six_beyond_all_codes_is_the_largest_code() -> None:
+    scale = per_channel([2.2158801584737375e-05])
+    model = runnable("RELU6", [((4,), I16, scale)], [((4,), I16, scale)])
+    codes = np.array([-5, 0, 9000, 32767], np.int16)
+    assert run(model, codes).tolist() == [0, 0, 9000, 32767]

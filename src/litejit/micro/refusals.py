@@ -257,14 +257,6 @@ def _scale_of_fractions(view: View) -> Iterator[Complaint]:
         yield "prepare", problem, "quantize again with a newer converter"
 
 
-def _six_is_a_code(view: View) -> Iterator[Complaint]:
-    image = view.need("i0")
-    most = {"INT8": 127, "INT16": 32767}.get(image.dtype)
-    if most is not None and image.scale and image.zero_point + 6 / image.scale > most + 0.5:
-        problem = f"6 is no code at its input's scale {image.scale:g}"
-        yield "prepare", problem, "quantize again, or use RELU"
-
-
 def _hard_swish(view: View) -> Iterator[Complaint]:
     image, out = view.need("i0"), view.need("o0")
     if image.dtype == "INT8" and out.scale and image.scale / 128 >= out.scale:
@@ -332,7 +324,6 @@ RULES: dict[str, tuple[Rule, ...]] = {
     "LOG_SOFTMAX": (_ALIKE, shapes.same_shapes, _expected_result),
     "LOGISTIC": (*_LOGISTIC, _expected_result),
     "TANH": _LOGISTIC,
-    "RELU6": (_six_is_a_code,),
     "RELU": (_symmetric_int16,),
     "ELU": (_ALIKE,),
     "LEAKY_RELU": (_ALIKE,),

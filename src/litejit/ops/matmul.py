@@ -80,10 +80,10 @@ def fc_multipliers(node: Node) -> tuple[Array, Array]:
     return quantize_multipliers(real)
 
 
-def scale_product(node: Node, a: float, b: float) -> np.float64:
+def scale_product(node: Node, a: float, b: float) -> float:
     """The product of two scales: rounded to float32, but where the operator says it is exact."""
     exact = getattr(node.core.op, "exact_scale_product", False)
-    return np.float64(a) * np.float64(b) if exact else np.float64(np.float32(a) * np.float32(b))
+    return float(a) * float(b) if exact else float(np.float32(a) * np.float32(b))
 
 
 def fc_zero_points(node: Node) -> tuple[int, int, int]:
