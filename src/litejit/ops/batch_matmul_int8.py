@@ -141,7 +141,9 @@ def _pack(
     weights, blocks = (steps.temporary(size * matrices) for size in sizes)
     steps.call(
         PackColumnsSpec(vectors, adj_y), right, weights, blocks,
-        steps.constant(f"blocks {vectors}", lambda: np.ascontiguousarray(made.blocks)),
+        steps.constant(
+            f"blocks {vectors} of {made.k} x {made.n}", lambda: np.ascontiguousarray(made.blocks)
+        ),
         made.k, full, made.n, panels, made.k if adj_y else made.n, made.k * made.n,
         block, block if len(made.blocks) > 1 else 0, made.factor, 1, 1, 0, 0,
         items=matrices * panels, cost_ns=50 + matrices * sizes[0] / (4.0 if adj_y else 12.0),
@@ -175,7 +177,7 @@ def _multiply(
     steps.call(
         spec, left[0].at(left_at * made.m * made.k), weights.at(right_at * weight_bytes),
         blocks.at(right_at * block_bytes),
-        steps.constant(f"ones {full}", lambda: ones) if made.sums else 0, 0, 0,
+        steps.constant(f"ones {made.k} {full}", lambda: ones) if made.sums else 0, 0, 0,
         steps.outputs[0].at(position * count * size * out_bytes), common, 0, 0,
         *(full, made.m, max(made.n - lanes, 0), made.k, made.n, 0, panels, group),
         *(1, 1, 1, 1, 1, 1, 0, 0, 1, 1, 1, 0),

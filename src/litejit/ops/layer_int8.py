@@ -155,7 +155,8 @@ class Layer:
     def shared_operands(self, offset: int = 0) -> tuple[Operand | int, ...]:
         """(common, other, table) as kernels take them; `offset` moves the residual."""
         fused, lanes = self.fused, self.lanes
-        common = self.steps.constant("common", lambda: self._common(lanes))
+        factor = self._common_factor
+        common = self.steps.constant(f"common {factor}", lambda: self._common(lanes, factor))
         other: Operand | int = 0
         if fused.add is not None:
             found = self.steps.inputs[fused.other]
@@ -167,10 +168,13 @@ class Layer:
             table = self.steps.constant("table", lambda: values)
         return common, other, table
 
-    def _common(self, lanes: int) -> Array:
-        block = epilogues.common_constants(lanes, *self.fused.limits, self.fused.add)
+    @property
+    def _common_factor(self) -> int:
         weights = self.numbers.weights
-        factor = weights.offset - weights.zero if weights.parts == "sums" else 0
+        return weights.offset - weights.zero if weights.parts == "sums" else 0
+
+    def _common(self, lanes: int, factor: int) -> Array:
+        block = epilogues.common_constants(lanes, *self.fused.limits, self.fused.add)
         return with_sum_factor(block, factor)
 
     def channel_constants(self, order: Array, sums: Array) -> Array:

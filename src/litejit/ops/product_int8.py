@@ -278,7 +278,8 @@ def _packed(
         sums[pick.channels] = packing.channel_sums(chosen) - count * weights.zero
         return layer.channel_constants(order + pick.channels.start, sums)
 
-    name = f"{product.name} {name} {weights.parts}"
+    cut = f"{pick.channels.start}+{pick.count}/{pick.groups} {pick.in_line} {pick.taps}"
+    name = f"{product.name} {name} {weights.parts} {cut}"
     return steps.constant(f"weights {name}", packed), steps.constant(f"channels {name}", constants)
 
 
@@ -311,7 +312,7 @@ def _packed_by_the_run(
 def _bytes_to_sum(layer: Layer, product: Product, full: int) -> Operand | int:
     if layer.numbers.weights.parts != "sums":
         return 0
-    return layer.steps.constant(f"ones {full}", lambda: _ones(product.depth, full))
+    return layer.steps.constant(f"ones {product.depth} {full}", lambda: _ones(product.depth, full))
 
 
 def _ones(depth: int, full: int) -> Array:
