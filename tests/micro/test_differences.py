@@ -12,9 +12,11 @@ from litejit.micro.runtime import Interpreter
 from litejit.model.builder import per_channel
 from litejit.model.options import (
     BatchMatMulOptions,
+    Conv2DOptions,
     MirrorPadMode,
     MirrorPadOptions,
     PackOptions,
+    Padding,
     ReducerOptions,
 )
 from litejit.ops import fixedpoint
@@ -184,3 +186,17 @@ def test_a_six_beyond_all_codes_is_the_largest_code() -> None:
     model = runnable("RELU6", [((4,), I16, scale)], [((4,), I16, scale)])
     codes = np.array([-5, 0, 9000, 32767], np.int16)
     assert run(model, codes).tolist() == [0, 0, 9000, 32767]
+
+
+def test_zero_points_of_convolution_weights_are_not_looked_at() -> None:
+    def model(zero: int) -> Any:
+        half, one = per_channel([0.5], [0]), per_channel([1.0], [0])
+        inputs = [((1, 1, 1, 2), I8, half), ((1, 1, 1, 2), I8, bytes([2, 4])), None]
+        options = Conv2DOptions(padding=Padding.VALID, stride_w=1, stride_h=1)
+        builder = runnable("CONV_2D", inputs, [((1, 1, 1, 1), I8, one)], options=options)
+        tensors = builder.main._tensors
+        tensors[1] = replace(tensors[1], quantization=per_channel([0.5], [zero]))
+        return builder
+
+    values = np.array([[[[10, 20]]]], np.int8)
+    assert run(model(7), values).tolist() == run(model(0), values).tolist() == [[[[25]]]]

@@ -21,10 +21,25 @@ from litejit.types import F32, I4, I16, I32, I64, Array, TensorType
 
 
 class Conv2D(conv.Conv2D):
-    """A bias is not needed; int16 data is summed in int32 where the bias is int32."""
+    """A bias is not needed; int16 data is summed in int32 where the bias is int32.
+
+    Zero points of weights are not looked at.
+    """
 
     needs_bias: ClassVar[bool] = False
     bias_decides: ClassVar[bool] = True
+
+    def infer(self, node: Node) -> Types:
+        """As LiteRT's."""
+        return super().infer(_with_symmetric_weights(node))
+
+    def reference(self, node: Node, x: Array, weights: Array, bias: Array | None = None) -> Array:
+        """As LiteRT's."""
+        return super().reference(_with_symmetric_weights(node), x, weights, bias)
+
+    def lower(self, node: Node, steps: Lowering) -> None:
+        """As LiteRT's."""
+        super().lower(node if node.chain else _with_symmetric_weights(node), steps)
 
 
 class DepthwiseConv2D(conv.DepthwiseConv2D):
@@ -32,7 +47,7 @@ class DepthwiseConv2D(conv.DepthwiseConv2D):
 
     def infer(self, node: Node) -> Types:
         """As LiteRT's."""
-        return super().infer(_with_wide_bias(node, 2))
+        return super().infer(_with_symmetric_weights(_with_wide_bias(node, 2)))
 
     def reference(self, node: Node, x: Array, weights: Array, bias: Array | None = None) -> Array:
         """As LiteRT's."""
@@ -84,6 +99,17 @@ def _sized(node: Node) -> Node:
     shape = replace(node.input(0), dtype=I32).with_value(np.array(node.output(0).dims, np.int32))
     inputs = (shape, *node.inputs[1:])
     return _with_wide_bias(node.with_types(inputs, node.outputs), 3)
+
+
+def _with_symmetric_weights(node: Node) -> Node:
+    """The node with the zero points 0 that TFLM takes int8 weights to have."""
+    weights = node.input(1)
+    found = weights.quantization
+    if found is None or weights.dtype.is_float or not found.zero_points.any():
+        return node
+    plain = replace(found, zero_points=np.zeros_like(found.zero_points))
+    inputs = (node.inputs[0], replace(weights, quantization=plain), *node.inputs[2:])
+    return node.with_types(inputs, node.outputs)
 
 
 def _with_wide_bias(node: Node, position: int) -> Node:
