@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from tests.ops import reducing
 from tests.ops.whole import Given, agrees, fixed, run
 
 from litejit.model.options.conv import DilateOptions
@@ -179,3 +180,14 @@ def test_absurd_dilations_are_refused(steps):
     for operand in (fixed(np.int32(steps)), Given(np.int32(steps))):
         with pytest.raises(RuntimeError, match="DILATE"):
             run("DILATE", DilateOptions(), [x, operand, fill], [F32])
+
+
+@pytest.mark.parametrize("kind", [F32, I8, U8, I16, I32, I64])
+def test_windows_are_compiled(kind):
+    x = reducing.arg(RNG.integers(0, 9, (4, 5, 7)).astype(kind.numpy))
+    numbers = ([2, 1, 3], [1, 2, 2], [2, 1, 1])
+    sizes = [reducing.arg(np.array(n, np.int64), late=False) for n in numbers]
+    for function in (ReduceWindowFunction.ADD, ReduceWindowFunction.MAXIMUM):
+        options = ReduceWindowOptions(reduce_function=function)
+        operands = [x, reducing.arg(np.array(3, kind.numpy)), *sizes]
+        reducing.run("REDUCE_WINDOW", options, operands, [kind], compiled=True)

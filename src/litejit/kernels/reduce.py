@@ -42,12 +42,15 @@ def widest(element: Type, word: str = "") -> Type:
 def folder(fn: Function, word: str) -> Fold:
     """The function (what there is, what comes) of a word.
 
-    "max" and "min" skip a NaN that comes, in one instruction for floats.
+    "max" and "min" skip a NaN that comes, in one instruction for floats; in "greater" and "less"
+    whatever comes takes its place.
     """
     if word in ("sum", "mean"):
         return lambda a, b: a + b
     if word == "prod":
         return lambda a, b: a * b
+    if word in ("greater", "less"):
+        return lambda a, b: (a > b if word == "greater" else a < b).choose(a, b)
 
     def further(a: Value, b: Value) -> Value:
         if not a.type.is_float:
@@ -69,7 +72,7 @@ def neutral(word: str, element: Type) -> float | int:
 
 
 class _FoldSpec(KernelSpec):
-    """`word` is "sum", "mean", "max", "min" or "prod"; `form` rescales quantized results.
+    """`word` is one of `folder`, or "mean"; `form` rescales quantized results.
 
     Arguments: x, y, n, inner, blocks, start, scale, constants. `start` is what folds begin
     from (an integer, or the bits of an f32); "mean" of floats divides by `scale`, of integers by
@@ -214,7 +217,7 @@ class AcrossSpec(_FoldSpec):
 
 
 class RowsSpec(_FoldSpec):
-    """y[o] = fold of x[o, :], of any word but "prod"; a work item is a row."""
+    """y[o] = fold of x[o, :]: "sum", "mean", "max" or "min"; a work item is a row."""
 
     def emit(self, name: str, isa: Isa) -> str:
         """IR text of the kernel."""

@@ -60,7 +60,8 @@ class Reduction(Op):
         axes = normal_axes(node.require, found, x.rank)
         y = made(node, reduced_shape(x.dims, axes, self.keeps(node)), x.dtype)
         if x.size == 0:  # nothing is folded: the result is known
-            return [y.with_value(self.reference(node, np.zeros(x.dims, x.dtype.numpy), found))]
+            nothing = self.reference(node, np.zeros(x.dims, x.dtype.numpy), found)
+            return [y.with_value(np.asarray(nothing))]
         return [y]
 
     def require_quantization(self, node: Node, x: TensorType, y: TensorType) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from litejit.ops.base import Lowering, Node, Operand
     from litejit.ops.reduce import Reduction
+    from litejit.ops.reduce_window import Geometry
     from litejit.types import TensorType
 
 _NARROW = ("UINT8", "INT8", "INT16")
@@ -193,3 +194,63 @@ def lower_running_sum(
         n, inner, blocks, n - 1 if reverse else 0, -1 if reverse else 1, zero, constants,
         items=items, cost_ns=items * (4 + n * (1.2 if single else 3.0)),
     )  # fmt: skip
+
+
+_WORDS = {"add": "sum", "multiply": "prod", "maximum": "greater", "minimum": "less"}
+MOST_CELLS = 256  # of a window: each is a copy
+
+
+def lower_windows(node: Node, steps: Lowering, g: Geometry, body: str) -> None:
+    """REDUCE_WINDOW: a row of places for every cell of the window, folded behind a row of inits."""
+    x, y, (source, init, *_) = node.input(0), node.output(0), steps.inputs
+    logical = x.dtype.name == "BOOL" and {"all": "min", "any": "max"}.get(body)
+    word, cells, places = str(logical or _WORDS.get(body)), math.prod(g.window), y.size
+    kinds = ("FLOAT32", "INT64", "INT32", *_NARROW) if body in _WORDS else ("BOOL",)
+    known = x.dtype.name in kinds and cells <= MOST_CELLS and x.size and places
+    if not known or source is None or init is None:
+        return
+    size, strides = x.dtype.itemsize, row_strides(g.image(x.dims), x.dtype.itemsize)
+    image = _framed(steps, source, init, x, g)
+    rows = steps.temporary((cells + 1) * places * size)
+    copy_box(steps, rows, init, [(places, 0, size)], size)
+    moves = [step * stride for step, stride in zip(g.strides, strides, strict=True)]
+    seen = list(zip(y.dims, moves, row_strides(y.dims, size), strict=True))
+    for number, cell in enumerate(np.ndindex(*g.window), 1):
+        at = sum(i * d * stride for i, d, stride in zip(cell, g.dilations, strides, strict=True))
+        copy_box(steps, rows.at(number * places * size), image.at(at), seen, size)
+    rescaling = _Rescaling(start=first_of(word, x.dtype.numpy), scale=1.0)
+    _fold(word, node, steps, rescaling, rows, (1, cells + 1, places), in_order=True)
+
+
+def _framed(
+    steps: Lowering, source: Operand, init: Operand, x: TensorType, g: Geometry
+) -> Operand:
+    """The image that windows move over; `init` lies between and around x."""
+    size, image = x.dtype.itemsize, g.image(x.dims)
+    image_strides, strides = row_strides(image, size), row_strides(x.dims, size)
+    framed = steps.temporary(math.prod(image) * size)
+    copy_box(steps, framed, init, [(math.prod(image), 0, size)], size)
+    start, target, box = 0, 0, []
+    for j, n in enumerate(x.dims):
+        first = max(-(g.low[j] // g.base[j]), 0)
+        last = min((image[j] - 1 - g.low[j]) // g.base[j], n - 1)
+        start += first * strides[j]
+        target += (g.low[j] + first * g.base[j]) * image_strides[j]
+        box.append((max(last - first + 1, 0), strides[j], g.base[j] * image_strides[j]))
+    if all(n for n, _, _ in box):
+        copy_box(steps, framed.at(target), source.at(start), box, size)
+    return framed
+
+
+def first_of(word: str, dtype: np.dtype[Any]) -> int:
+    """What a fold begins with: an integer, or the bits of a float32."""
+    one = int(np.float32(1).view(np.int32)) if dtype.kind == "f" else 1
+    greatest = word in ("greater", "max")
+    if word in ("sum", "prod"):
+        return one * (word == "prod")
+    if dtype.kind == "f":
+        return int(np.float32(-np.inf if greatest else np.inf).view(np.int32))
+    if dtype.kind == "b":
+        return int(not greatest)
+    info = np.iinfo(dtype)
+    return int(info.min if greatest else info.max)

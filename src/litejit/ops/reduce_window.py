@@ -9,7 +9,7 @@ import numpy as np
 
 from litejit.model.options.index import ReduceWindowFunction, ReduceWindowOptions
 from litejit.model.options.stablehlo import StablehloReduceWindowOptions
-from litejit.ops.base import Arrays, Node, Op, Types, builtin
+from litejit.ops.base import Arrays, Lowering, Node, Op, Types, builtin
 from litejit.ops.control import call_of
 from litejit.ops.indexing import made
 from litejit.record import Record
@@ -163,6 +163,11 @@ class _ReduceWindow(Op):
         x, init = inputs[0], inputs[1].reshape(-1)[0]
         g = self.geometry(node)
         return reduced(framed(x, g, init), g, init, self.body(node), g.out(x.shape))
+
+    def lower(self, node: Node, steps: Lowering) -> None:
+        from litejit.ops.reduce_lowering import lower_windows
+
+        lower_windows(node, steps, self.geometry(node), self.body(node))
 
 
 @builtin("STABLEHLO_REDUCE_WINDOW")
