@@ -17,14 +17,14 @@ from litejit.micro import machine, runtime
 from litejit.model.builder import ModelBuilder, per_tensor
 from litejit.model.options import Activation
 from litejit.model.options.recurrent import UnidirectionalSequenceLSTMOptions
-from litejit.types import I8, I16, I32
+from litejit.types import I8, I16, I32, I64, DType
 
 SPECS: list[KernelSpec] = [
     signal.WindowSpec(), signal.AutoScaleSpec(), signal.EnergySpec(), signal.FilterBankSpec(),
     signal.SquareRootSpec(), signal.SubtractionSpec(True), signal.GainSpec(), signal.LogSpec(),
     signal.ClassifySpec(), signal.FramesSpec(), signal.OverlapAddSpec(False),
     signal.OverlapAddSpec(True), lookup16.Lookup16Spec(),
-    rnn_micro.LSTMMicro(2, True, -11, "u64", "u64"),
+    rnn_micro.LSTMMicro(2, True, -11, "u64", "u64"), rnn_micro.LSTMMicro16(1, True, -11, "", ""),
     *(fourier.FourierSpec(dtype, (4, 2), inverse)
       for dtype in ("INT16", "INT32", "FLOAT32") for inverse in (False, True)),
 ]  # fmt: skip
@@ -69,8 +69,10 @@ def test_signal_kernels_give_what_numpy_gives(
     assert_as_numpy(case.content, case.runs, isa, monkeypatch)
 
 
-def lstm(cells: int, inputs: int, *, time_major: bool, clip: float, cell_bits: int) -> bytes:
-    """An int8 LSTM whose gates saturate now and then."""
+def lstm(
+    cells: int, inputs: int, *, time_major: bool, clip: float, cell_bits: int, data: DType = I8
+) -> bytes:
+    """An integer LSTM whose gates saturate now and then."""
     rng = np.random.default_rng(cells + inputs)
     model = ModelBuilder()
     graph = model.main
@@ -81,17 +83,20 @@ def lstm(cells: int, inputs: int, *, time_major: bool, clip: float, cell_bits: i
         return graph.add_constant("weights", value, I8, quantization=q)
 
     def bias() -> int:
-        return graph.add_constant("bias", rng.integers(-4000, 4000, cells).astype(np.int32), I32)
+        value, reach = rng.integers(-4000, 4000, cells), 1 if data == I8 else 200
+        dtype = I32 if data == I8 else I64
+        return graph.add_constant("bias", (value * reach).astype(dtype.numpy), dtype)
 
-    q = per_tensor(1 / 128, 7)
+    q = per_tensor(1 / 128, 7) if data == I8 else per_tensor(1 / 32768)
     shape = (5, 2) if time_major else (2, 5)
-    x = graph.add_input("x", (*shape, inputs), I8, quantization=per_tensor(0.03, -5))
+    x_q = per_tensor(0.03, -5) if data == I8 else per_tensor(0.0002)
+    x = graph.add_input("x", (*shape, inputs), data, quantization=x_q)
     operands = [x, *(weights(inputs) for _ in range(4)), *(weights(cells) for _ in range(4))]
     operands += [-1, -1, -1, *(bias() for _ in range(4)), -1, -1]
-    operands.append(graph.add_tensor("h", (2, cells), I8, quantization=q, is_variable=True))
+    operands.append(graph.add_tensor("h", (2, cells), data, quantization=q, is_variable=True))
     scale = per_tensor(2.0**cell_bits)
     operands.append(graph.add_tensor("c", (2, cells), I16, quantization=scale, is_variable=True))
-    y = graph.add_output("y", (*shape, cells), I8, quantization=q)
+    y = graph.add_output("y", (*shape, cells), data, quantization=q)
     options = UnidirectionalSequenceLSTMOptions(
         activation=Activation.TANH, cell_clip=clip, time_major=time_major
     )
@@ -103,14 +108,16 @@ def lstm(cells: int, inputs: int, *, time_major: bool, clip: float, cell_bits: i
 @pytest.mark.parametrize(("cells", "inputs"), [(1, 3), (20, 28), (33, 9)])
 @pytest.mark.parametrize("time_major", [False, True])
 @pytest.mark.parametrize(("clip", "cell_bits"), [(0.0, -11), (4.0, -12), (0.0, -13)])
+@pytest.mark.parametrize("data", [I8, I16])
 def test_the_lstm_gives_what_numpy_gives(
-    cells: int, inputs: int, time_major: bool, clip: float, cell_bits: int, isa: Isa,
+    cells: int, inputs: int, time_major: bool, clip: float, cell_bits: int, data: DType, isa: Isa,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    content = lstm(cells, inputs, time_major=time_major, clip=clip, cell_bits=cell_bits)
+    content = lstm(cells, inputs, time_major=time_major, clip=clip, cell_bits=cell_bits, data=data)
     shape = (5, 2, inputs) if time_major else (2, 5, inputs)
     rng = np.random.default_rng(1)
-    runs = [[rng.integers(-128, 127, shape).astype(np.int8)] for _ in range(2)]
+    info = np.iinfo(data.numpy)
+    runs = [[rng.integers(info.min, info.max, shape).astype(data.numpy)] for _ in range(2)]
     assert_as_numpy(content, runs, isa, monkeypatch)
 
 

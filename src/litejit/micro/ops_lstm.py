@@ -113,13 +113,14 @@ class SequenceLSTM(lstm.UnidirectionalSequenceLSTM):
         return _run(node, inputs, time_major=node.options.time_major)
 
     def lower(self, node: Node, steps: Lowering) -> None:
-        """float32 as LiteRT's; int8 with constant weights in one kernel."""
+        """float32 as LiteRT's; int8 and int16 with constant weights in one kernel."""
         if node.input(0).dtype == F32:
             super().lower(node, steps)
-        elif node.input(0).dtype == I8:
-            from litejit.micro.lstm_lowering import lower_int8
+            return
+        from litejit.micro.lstm_lowering import lower_int8, lower_int16
 
-            lower_int8(node, steps, multipliers(node))
+        ask = lower_int8 if node.input(0).dtype == I8 else lower_int16
+        ask(node, steps, multipliers(node))
 
 
 def _run(node: Node, inputs: tuple[Any, ...], *, time_major: bool) -> Array:
