@@ -8,6 +8,7 @@ from tests.kernels.harness import HOST_ISAS, run
 
 from litejit.kernels.copy import SameSpec
 from litejit.kernels.indexed import (
+    BroadcastArgsSpec,
     EmbedSpec,
     GatherSpec,
     ReverseSequenceSpec,
@@ -176,3 +177,18 @@ def test_as_many_places_are_listed_as_were_asked_for_and_no_more(isa, dtype):
             both = min(count, len(want))
             np.testing.assert_array_equal(got[:both], want[:both])
             assert told[0] == (0 if count == len(want) else 1 << 48)
+
+
+@BY_ISA
+@pytest.mark.parametrize("kind", [np.int32, np.int64])
+def test_shapes_broadcast_to_one_or_are_refused(isa, kind):
+    spec = BroadcastArgsSpec(np.dtype(kind).itemsize * 8)
+    for a, b in (((3,), (2, 1)), ((2, 1, 5), (4, 1)), ((1,), (0,)), ((7, 2), (1, 1, 2))):
+        want = np.broadcast_shapes(a, b)
+        y, status = np.zeros(len(want), kind), np.zeros(8, np.int64)
+        args = (np.array(a, kind), np.array(b, kind), y, status, len(a), len(b))
+        _, _, got, told = run(spec, *args, items=1, isa=isa)
+        assert got.tolist() == list(want)
+        assert not told.any()
+    args = (np.array((2, 3), kind), np.array((2,), kind), np.zeros(2, kind), status, 2, 1)
+    assert run(spec, *args, items=1, isa=isa)[3][0] == 1 << 48

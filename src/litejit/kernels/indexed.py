@@ -138,6 +138,34 @@ class EmbedSpec(KernelSpec):
         return fn.ir()
 
 
+class BroadcastArgsSpec(KernelSpec):
+    """y = the shape that shapes a and b, integers of `bits`, broadcast to; y is as long as both.
+
+    Arguments: a, b, y, status, the lengths of a and of b. Where two sizes differ and none is 1,
+    `1 << 48` is stored at `status`. There is one item.
+    """
+
+    bits: int
+
+    def emit(self, name: str, isa: Isa) -> str:
+        """IR text of the kernel."""
+        size = Type("i", self.bits)
+        fn = Function(name, isa, a=Ptr(size), b=Ptr(size), y=Ptr(size), status=Ptr(i64),
+                      count_a=i64, count_b=i64)  # fmt: skip
+        a, b, y, status, *counts = fn.args
+        rank = fn.maximum(*counts)
+        with fn.loop(rank) as k:
+            sides = []
+            for side, count in zip((a, b), counts, strict=True):
+                at = k - (rank - count)
+                sides.append((at < 0).choose(fn.const(1, size), side[fn.maximum(at, 0)]))
+            m, n = sides
+            y[k] = m.equals(1).choose(n, m)
+            with fn.when(m.differs(n) & m.differs(1) & n.differs(1)):
+                status[0] = fn.const(1 << 48, i64)
+        return fn.ir()
+
+
 class WhereSpec(KernelSpec):
     """The indices of all elements that are not 0, in order: y (int64) has `rank` for each.
 

@@ -16,7 +16,7 @@ from litejit.model.options.shape import (
     SqueezeOptions,
 )
 from litejit.ops.base import Op, builtin
-from litejit.ops.blocks import INDEX, Refuse, numbers, wrap_axis
+from litejit.ops.blocks import INDEX, Refuse, input_of, numbers, wrap_axis
 from litejit.types import I16, I32
 
 if TYPE_CHECKING:
@@ -219,3 +219,12 @@ class BroadcastArgs(Op):
             what = f"shapes with {left[k]} and {right[k]} in dimension {k} do not broadcast"
             node.check(False, what)
         return np.where(left == 1, right, left)
+
+    def lower(self, node: Node, steps: Lowering) -> None:
+        from litejit.kernels.indexed import BroadcastArgsSpec
+
+        counts = [node.input(position).dims[0] for position in (0, 1)]
+        if all(counts):
+            operands = (input_of(steps, 0), input_of(steps, 1), steps.outputs[0], steps.status)
+            spec = BroadcastArgsSpec(node.output().dtype.bits)
+            steps.call(spec, *operands, *counts, items=1, cost_ns=10.0)
