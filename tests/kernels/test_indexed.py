@@ -9,6 +9,7 @@ from tests.kernels.harness import HOST_ISAS, run
 from litejit.kernels.copy import SameSpec
 from litejit.kernels.indexed import (
     BroadcastArgsSpec,
+    BucketizeSpec,
     EmbedSpec,
     GatherSpec,
     ReverseSequenceSpec,
@@ -16,7 +17,7 @@ from litejit.kernels.indexed import (
     WhereSpec,
 )
 from litejit.kernels.resize import pick_spec
-from litejit.types import BOOL, F32, I8, I32, I64, U8
+from litejit.types import BOOL, F32, F64, I8, I32, I64, U8
 
 BY_ISA = pytest.mark.parametrize("isa", HOST_ISAS, ids=lambda isa: isa.name)
 RUNS = (1, 2, 3, 4, 7, 8, 15, 16, 17, 31, 32, 33, 63, 64, 65, 128, 200)
@@ -192,3 +193,19 @@ def test_shapes_broadcast_to_one_or_are_refused(isa, kind):
         assert not told.any()
     args = (np.array((2, 3), kind), np.array((2,), kind), np.zeros(2, kind), status, 2, 1)
     assert run(spec, *args, items=1, isa=isa)[3][0] == 1 << 48
+
+
+@BY_ISA
+@pytest.mark.parametrize("dtype", [F32, F64, I32, I64], ids=str)
+def test_edges_that_are_not_above_are_counted(isa, dtype):
+    kind = np.float64 if dtype is F64 else np.float32
+    for count in (0, 1, 3, 40):
+        edges = np.sort(RNG.integers(-9, 9, count)).astype(kind)
+        x = RNG.integers(-12, 12, 53).astype(dtype.numpy)
+        if dtype in (F32, F64):
+            x[[3, 52]] = np.nan
+            x[[4, 5]] = -np.inf, np.inf
+        y = np.zeros(53, np.int32)
+        args = (x, y, edges, count)
+        got = run(BucketizeSpec(dtype), *args, items=53, isa=isa, cuts=(1, 20))[1]
+        np.testing.assert_array_equal(got, np.searchsorted(edges, x.astype(kind), side="right"))

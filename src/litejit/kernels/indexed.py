@@ -166,6 +166,38 @@ class BroadcastArgsSpec(KernelSpec):
         return fn.ir()
 
 
+class BucketizeSpec(KernelSpec):
+    """y = how many edges are not above x (int32): all for NaN. Integers are rounded to float32.
+
+    Arguments: x, y, edges (float64 for FLOAT64, else float32), their number. An item is an element.
+    """
+
+    dtype: DType
+
+    def emit(self, name: str, isa: Isa) -> str:
+        """IR text of the kernel."""
+        element = type_of(self.dtype)
+        compared = element if element.is_float else f32
+        fn = Function(name, isa, x=Ptr(element), y=Ptr(i32), edges=Ptr(compared), count=i64)
+        x, y, edges, count = fn.args
+        lanes = isa.lanes(element)
+
+        def found(i: Value) -> Value:
+            value = x.load(i, lanes=lanes).to(compared)
+            sums = [fn.const(0, i32 * lanes)]
+            with fn.loop(count, carry=sums) as j:
+                above = value < edges[j].splat(lanes)
+                sums[0] = sums[0] + above.choose(fn.const(0, i32 * lanes), 1)
+            return sums[0]
+
+        whole = fn.begin + (fn.end - fn.begin) / lanes * lanes
+        with fn.loop(whole, start=fn.begin, step=lanes) as i:
+            y.store(i, found(i))
+        with fn.when(whole < fn.end):
+            y.store(whole, found(whole), mask=fn.first(fn.end - whole, lanes))
+        return fn.ir()
+
+
 class WhereSpec(KernelSpec):
     """The indices of all elements that are not 0, in order: y (int64) has `rank` for each.
 

@@ -163,6 +163,20 @@ class Bucketize(Op):
         x = x if x.dtype.kind == "f" else x.astype(np.float32)
         return np.asarray(np.searchsorted(edges, x, side="right"), np.int32)
 
+    def lower(self, node: Node, steps: Lowering) -> None:
+        from litejit.kernels.indexed import BucketizeSpec
+
+        x, place = node.input(0), steps.inputs[0]
+        kind = np.float64 if x.dtype == F64 else np.float32
+        edges = np.asarray(node.options.boundaries if node.options else (), np.float32)
+        if place is None or not x.size or np.isnan(edges).any():
+            return
+        bounds = steps.constant("boundaries", lambda: edges.astype(kind))
+        steps.call(
+            BucketizeSpec(x.dtype), place, steps.outputs[0], bounds, edges.size,
+            items=x.size, cost_ns=10 + x.size * (1 + edges.size) * 0.1, grain=1024,
+        )  # fmt: skip
+
 
 class _NonMaxSuppression(Op):
     is_soft = False
