@@ -201,8 +201,9 @@ class HighProductSpec(_Bytes):
         """Rounded half up to 15 bits, then half away from zero to 8."""
         a, b = (value.to(i32) for value in values)
         product = fn.minimum((a * b + (1 << 14)) >> 15, 32767)
-        code = fn.minimum(fn.maximum(divided_by_power(product, 8), made[2]), made[3]) + made[0]
-        return code.to(self.result())
+        code = fn.minimum(fn.maximum(divided_by_power(product, 8), made[2]), made[3])
+        moved: Value = code + made[0]
+        return moved.to(self.result())
 
 
 class Quotient8Spec(_Bytes):

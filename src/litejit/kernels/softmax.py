@@ -13,8 +13,10 @@ from litejit.codegen.lang import (
     Ptr,
     Value,
     f32,
+    i8,
     i64,
-)
+    u16,
+)  # fmt: skip
 from litejit.kernels.base import KernelSpec
 from litejit.kernels.reduce import fold_row
 
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from litejit.codegen.isa import Isa
+    from litejit.types import DType
 
 
 SUMMED = 256  # vectors whose values are added before they meet the total
@@ -153,6 +156,41 @@ class SoftmaxF32(KernelSpec):
         logs = [functions.log(total.splat(tops[0].type.lanes)) for total in sums]
         changes = [partial(_less, top, log) for top, log in zip(tops, logs, strict=True)]
         _map_rows(fn, rows, n, changes)
+
+
+class SoftmaxShortFloats(KernelSpec):
+    """Softmax of rows of n float16 or bfloat16, through float32.
+
+    Exponentials are rounded to the type before they are divided. Arguments: x, y, n, beta,
+    scratch, stride. Thread `worker` owns the scratch from worker * stride bytes on, n float32. A
+    work item is a row.
+    """
+
+    dtype: DType
+
+    def emit(self, name: str, isa: Isa) -> str:
+        """IR text of the kernel."""
+        from litejit.kernels.walk import closed, opened  # not needed at a warm start
+
+        fn = Function(
+            name, isa, x=Ptr(u16), y=Ptr(u16), n=i64, beta=f32, scratch=Ptr(i8), stride=i64
+        )
+        x, y, n, beta, scratch, stride = fn.args
+        lanes = isa.lanes(f32)
+        values = (scratch + fn.worker * stride).cast(f32)
+        with fn.loop(fn.end, start=fn.begin) as row:
+            map_row(fn, x + row * n, values, n, partial(opened, self.dtype))
+            top = fn.reduce("max", fold_row(fn, "max", values, n)).splat(lanes)
+            power = partial(_power, top, beta.splat(lanes))
+            (total,) = _powers(fn, [(values, values)], n, [power])
+            divisor = total.splat(lanes)
+
+            def share(value: Value, divisor: Value = divisor) -> Value:
+                rounded = opened(self.dtype, closed(self.dtype, value))
+                return closed(self.dtype, rounded / divisor)
+
+            map_row(fn, values, y + row * n, n, share)
+        return fn.ir()
 
 
 class L2NormF32(KernelSpec):

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from litejit.kernels.softmax import L2NormF32, SoftmaxF32
+from litejit.kernels.base import KernelSpec
+from litejit.kernels.softmax import L2NormF32, SoftmaxF32, SoftmaxShortFloats
 from litejit.model.options.elementwise import (
     L2NormOptions,
     LocalResponseNormalizationOptions,
@@ -153,18 +154,22 @@ class Softmax(Op):
 
     def lower(self, node: Node, steps: Lowering) -> None:
         x, source = node.input(0), steps.inputs[0]
-        if x.size == 0 or source is None or x.dtype.name in ("FLOAT16", "BFLOAT16"):
+        if x.size == 0 or source is None:
             return
         if x.dtype.name == "INT16":
             self._lower16(node, steps)
         elif not x.dtype.is_float:
             self._lower8(node, steps)
         else:
-            n = x.dims[-1]
-            cost = x.size // n * 12.0 + _vectors(node, steps) * 2.8
+            n, cost = x.dims[-1], x.size // x.dims[-1] * 12.0 + _vectors(node, steps) * 2.8
+            operands: tuple[Any, ...] = (source, steps.outputs[0], n, self.beta(node))
+            spec: KernelSpec = SoftmaxF32()
+            if x.dtype.bits == 16:
+                stride = (4 * n + 63) // 64 * 64
+                spec, cost = SoftmaxShortFloats(x.dtype), 2 * cost
+                operands += (steps.scratch(stride), stride)
             steps.may_share()
-            operands = (source, steps.outputs[0], n, self.beta(node))
-            steps.call(SoftmaxF32(), *operands, items=x.size // n, cost_ns=cost)
+            steps.call(spec, *operands, items=x.size // n, cost_ns=cost)
 
     def _lower8(self, node: Node, steps: Lowering) -> None:
         from litejit.kernels import fixed_rows
