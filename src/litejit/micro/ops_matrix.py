@@ -13,7 +13,7 @@ from typing import ClassVar
 import numpy as np
 
 from litejit.micro.file_bytes import bytes_from
-from litejit.ops import conv, matmul, svdf
+from litejit.ops import conv, matmul, sums, svdf
 from litejit.ops import fixedpoint as fixed
 from litejit.ops.base import Lowering, Node, Types
 from litejit.record import replace
@@ -147,7 +147,7 @@ class FullyConnected(matmul.FullyConnected):
         rows, _, depth = matmul.fc_sizes(node)
         data = x.reshape(-1)[: rows * depth].reshape(rows, depth)
         zero, middle, result_zero = matmul.fc_zero_points(node)
-        acc = matmul.integer_product(
+        acc = sums.integer_product(
             data, weights, data_zero=zero, weights_zero=middle,
             largest=(1 << node.input(0).dtype.bits) - 1,
         )  # fmt: skip

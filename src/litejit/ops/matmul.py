@@ -289,22 +289,11 @@ def _require_blocks(node: Node) -> None:
     node.require(fits, f"{len(q.scales)} scales for {units} x {depth} in blocks of {q.block_size}")
 
 
-def integer_product(
-    data: Array, weights: Array, *, data_zero: int, weights_zero: int, largest: int
-) -> Array:  # fmt: skip
-    """Sums of (x - zero)(w - zero) as int64, exact."""
-    centered = weights.astype(np.int32) - weights_zero
-    kind = sums.exact_type(centered, largest=largest, axis=1)
-    product = sums.centered(data, data_zero, kind) @ centered.astype(kind).T
-    result: Array = product.astype(np.int64)
-    return result
-
-
 def _quantized(node: Node, data: Array, weights: Array, bias: Array | None) -> Array:
     x, kind, out = node.input(0), node.input(1), node.output(0)
     zero, middle, result_zero = fc_zero_points(node)
     largest = (1 << x.dtype.bits) - 1
-    acc = integer_product(data, weights, data_zero=zero, weights_zero=middle, largest=largest)
+    acc = sums.integer_product(data, weights, data_zero=zero, weights_zero=middle, largest=largest)
     if bias is not None:
         acc += bias.astype(np.int64).ravel()
     limits = fc_activation(node)
@@ -328,7 +317,7 @@ def unshuffled(weights: Array) -> Array:
 def _shuffled(node: Node, data: Array, weights: Array, bias: Array | None) -> Array:
     signed = (data ^ np.uint8(0x80)).view(np.int8)
     plain = unshuffled(np.ascontiguousarray(weights))
-    acc = integer_product(signed, plain, data_zero=0, weights_zero=0, largest=128)
+    acc = sums.integer_product(signed, plain, data_zero=0, weights_zero=0, largest=128)
     if bias is not None:
         acc += bias.astype(np.int64).ravel()
     limits, dtype = fc_activation(node), node.output(0).dtype

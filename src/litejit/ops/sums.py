@@ -144,3 +144,14 @@ def convolve_transposed(x: Array, weights: Array, window: Window2D) -> Array:
         bottom, right = window.top + window.in_h, window.left + window.in_w
         result[b] = image[window.top : bottom, window.left : right]
     return result
+
+
+def integer_product(
+    data: Array, weights: Array, *, data_zero: int, weights_zero: int, largest: int
+) -> Array:  # fmt: skip
+    """Sums of (x - zero)(w - zero) as int64, exact."""
+    shifted = weights.astype(np.int32) - weights_zero
+    kind = exact_type(shifted, largest=largest, axis=1)
+    product = centered(data, data_zero, kind) @ shifted.astype(kind).T
+    result: Array = product.astype(np.int64)
+    return result
