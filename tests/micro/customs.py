@@ -106,7 +106,8 @@ def _streams() -> list[Case]:
         case("framer of rows", "SignalFramer", {"frame_size": 23, "frame_step": 20,
                                                 "prefill": True},
              lambda r: [_samples(r, 3, 40)], [((3, 2, 23), I16), ((), BOOL)]),
-        case("framer that fills", "SignalFramer", {"frame_size": 70, "frame_step": 16, "prefill": False},
+        case("framer that fills", "SignalFramer", {"frame_size": 70, "frame_step": 16,
+                                                   "prefill": False},
              lambda r: [_samples(r, 48)], [((3, 70), I16), ((), BOOL)]),
         case("stacker of pairs", "SignalStacker",
              {"num_channels": 17, "stacker_left_context": 2, "stacker_right_context": 1,
@@ -257,6 +258,9 @@ def _buffers() -> list[Case]:
     slots = lambda r: [_samples(r, 1, 1, 2, 3, dtype=np.int8, high=127)]  # noqa: E731
     return [
         case("circular buffer", "CIRCULAR_BUFFER", {"cycles_max": 1}, slots, [((1, 3, 2, 3), I8)]),
+        case("circular buffer of much", "CIRCULAR_BUFFER", {},
+             lambda r: [_samples(r, 1, 1, 5, 17, dtype=np.int8, high=127)],
+             [((1, 5, 5, 17), I8)]),
         case("circular buffer of two", "CIRCULAR_BUFFER", {"cycles_max": 2}, slots,
              [((1, 4, 2, 3), I8)]),
     ]  # fmt: skip

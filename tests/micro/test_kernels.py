@@ -22,7 +22,7 @@ from litejit.types import I8, I16, I32, I64, DType
 SPECS: list[KernelSpec] = [
     signal.WindowSpec(), signal.AutoScaleSpec(), signal.EnergySpec(), signal.FilterBankSpec(),
     signal.SquareRootSpec(), signal.SubtractionSpec(True), signal.GainSpec(), signal.LogSpec(),
-    signal.ClassifySpec(), signal.FramesSpec(), signal.OverlapAddSpec(False),
+    signal.ClassifySpec(), signal.FramesSpec(16), signal.OverlapAddSpec(False),
     signal.OverlapAddSpec(True), lookup16.Lookup16Spec(),
     rnn_micro.LSTMMicro(2, True, -11, "u64", "u64"), rnn_micro.LSTMMicro16(1, True, -11, "", ""),
     *(fourier.FourierSpec(dtype, (4, 2), inverse)

@@ -11,6 +11,7 @@ from litejit.codegen.lang import (
     Function,
     Pointer,
     Ptr,
+    Type,
     Value,
     f32,
     f64,
@@ -250,19 +251,22 @@ class LogSpec(KernelSpec):
 
 
 class FramesSpec(KernelSpec):
-    """Rows of int16 cut into overlapping frames, with samples kept from run to run.
+    """Rows of samples of `bits` cut into overlapping frames, with samples kept from run to run.
 
     `litejit.micro.ops_stream.Cut` says what the numbers mean. Arguments: x, y, full (a byte:
     whether all frames are), memory (the count, 64 bytes on the rows), scratch (all that is known
     of a row), rows, added, frames, append, size, drop, capacity. One item.
     """
 
+    bits: int
+
     def emit(self, name: str, isa: Isa) -> str:
         """Row by row: put together what is known, copy frames out, keep the rest."""
         numbers = ("rows", "added", "frames", "append", "size", "drop", "capacity")
+        sample, itemsize = Type("i", self.bits), self.bits // 8
         fn = Function(
-            name, isa, x=Ptr(i16), y=Ptr(i16), full=Ptr(i8), memory=Ptr(i64), joined=Ptr(i16),
-            **dict.fromkeys(numbers, i64),
+            name, isa, x=Ptr(sample), y=Ptr(sample), full=Ptr(i8), memory=Ptr(i64),
+            joined=Ptr(sample), **dict.fromkeys(numbers, i64),
         )  # fmt: skip
         x, y, full, memory, joined, rows, added, frames, append, size, drop, capacity = fn.args
         copies = fn.maximum(-memory[0], 0)
@@ -273,10 +277,10 @@ class FramesSpec(KernelSpec):
         rest = kept + added - made * drop
 
         def copy(source: Pointer, target: Pointer, count: Value) -> None:
-            copy_bytes(fn, source.cast(i8), target.cast(i8), count * 2)
+            copy_bytes(fn, source.cast(i8), target.cast(i8), count * itemsize)
 
         with fn.loop(rows) as row:
-            own, new = memory.cast(i16) + 32 + row * capacity, x + row * added
+            own, new = memory.cast(sample) + 64 // itemsize + row * capacity, x + row * added
             out = y + row * frames * size
             with fn.loop(copies) as k:
                 copy(new, own + k * added, added)

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from litejit.micro import signal_lowering
+from litejit.micro.ops_stream import HEADER, Cut
 from litejit.micro.signal_op import CustomOp, GraphStopped, Settings, StatefulOp
 from litejit.ops.base import Arrays, Lowering, Node, Types
 from litejit.types import BOOL, F32, I8, I16, I32, I64, Array, TensorType
@@ -71,30 +72,50 @@ class CircularBuffer(StatefulOp):
         )  # fmt: skip
         node.require(ok and x.dims[1] == 1, f"{x.shape} is no slot of {y.shape}")
 
+    def cut(self, node: Node) -> Cut:
+        """All slots as one frame that moves by one of them; as TFLM, the first of a batch only."""
+        _, slots, *inner = node.output(0).dims
+        depth = inner[0] * inner[1]
+        size = slots * depth
+        return Cut(1, depth, 1, max(depth, 1), size, depth, size - depth, itemsize=1)
+
+    def cycles(self, node: Node) -> int:
+        """Of so many runs one is passed on."""
+        cycles, slots = node.options.number("cycles_max"), node.output(0).dims[1]
+        return cycles if cycles > 0 else 1 if slots in (5, 13, 25) else 2
+
+    def state(self, node: Node) -> tuple[Array, Array]:
+        """How many bytes are kept and how many runs are left; the slots but the next one."""
+        cut = self.cut(node)
+        memory = self.memory(node.options, cut.nbytes)
+        counts = memory[:16].view(np.int64)
+        counts[0] = cut.capacity
+        return counts, memory[HEADER:].view(np.int8)
+
     def reference(self, node: Node, *inputs: Any) -> Arrays:
         """Move the slots on; GraphStopped where the graph is not to go on."""
-        settings, shape = node.options, node.output(0).dims
-        cycles = settings.number("cycles_max")
-        if cycles <= 0:
-            cycles = 1 if shape[1] in (5, 13, 25) else 2
-        slots, left = settings.state or (np.zeros(shape, np.int8), 0)
-        left = left or cycles
-        depth = shape[2] * shape[3]
-        flat = slots.reshape(-1).copy()
-        size = shape[1] * depth  # as TFLM, the first of a batch only
-        flat[: size - depth] = flat[depth:size]
-        flat[size - depth : size] = inputs[0].reshape(-1)[:depth]
-        slots = flat.reshape(shape)
-        left -= 1
-        settings.state = (slots, left)
-        if left:
-            raise GraphStopped(f"CIRCULAR_BUFFER (operator {node.index}): {left} more runs to go")
-        return np.array(slots)
+        counts, kept = self.state(node)
+        made = np.zeros(node.output(0).dims, np.int8)
+        cut, flat = self.cut(node), made.reshape(-1)
+        flat[: cut.size] = np.concatenate([kept, inputs[0].reshape(-1)[: cut.added]])
+        kept[...] = flat[cut.drop : cut.size]
+        counts[1] = (counts[1] or self.cycles(node)) - 1
+        if counts[1]:
+            left = f"{counts[1]} more runs to go"
+            raise GraphStopped(f"CIRCULAR_BUFFER (operator {node.index}): {left}")
+        return made
 
     def reset(self, settings: Settings) -> None:
         """Count anew; the slots keep what they hold."""
         if settings.state is not None:
-            settings.state = (settings.state[0], 0)
+            settings.state[8:16] = 0
+
+    def lower(self, node: Node, steps: Lowering) -> None:
+        """A compiled kernel where every run is passed on."""
+        if self.cycles(node) == 1 and node.output(0).dims[0] == 1:
+            self.state(node)
+            cut = self.cut(node)
+            signal_lowering.frames(node, steps, cut, self.memory(node.options, cut.nbytes))
 
 
 _HEADER = 16

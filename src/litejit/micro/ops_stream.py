@@ -35,11 +35,12 @@ class Cut(Record):
     size: int
     drop: int
     capacity: int
+    itemsize: int = 2
 
     @property
     def nbytes(self) -> int:
         """Of all that is kept."""
-        return HEADER + 2 * self.rows * self.capacity
+        return HEADER + self.itemsize * self.rows * self.capacity
 
 
 class _Stream(StatefulOp):

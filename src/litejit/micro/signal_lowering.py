@@ -152,15 +152,16 @@ def frames(node: Node, steps: Lowering, cut: Cut, memory: Array) -> None:
     """Rows of x into frames; `memory` is kept between runs."""
     if not cut.rows * cut.added:
         return
-    most = 2 * (cut.capacity + cut.added)
+    most = cut.itemsize * (cut.capacity + cut.added)
     joined = steps.temporary(most)
     x, outputs = steps.inputs[0], steps.outputs
     assert x is not None
+    full = outputs[1] if len(outputs) > 1 else joined
     steps.call(
-        signal.FramesSpec(), x, outputs[0], outputs[1] if len(outputs) > 1 else joined,
+        signal.FramesSpec(8 * cut.itemsize), x, outputs[0], full,
         steps.persistent(memory), joined, cut.rows, cut.added, cut.frames, cut.append, cut.size,
         cut.drop, cut.capacity, items=1,
-        cost_ns=20 + cut.rows * (2 * most + 2 * cut.frames * cut.size) * 0.05,
+        cost_ns=20 + cut.rows * (most + cut.frames * cut.size) * 0.1,
     )  # fmt: skip
 
 
