@@ -9,7 +9,7 @@ import numpy as np
 
 from litejit.kernels.pool import PoolSpec, row_lanes
 from litejit.model.options import Pool2DOptions
-from litejit.ops.base import Lowering, Node, Op, Types, builtin
+from litejit.ops.base import Lowering, Node, Op, Operand, Types, builtin
 from litejit.ops.fixedpoint import FLOAT_MAX, activation_range, require_activation, type_range
 from litejit.ops.window import Span, Window2D, window_of
 from litejit.record import replace
@@ -97,25 +97,33 @@ class _Pool(Op):
             if (low, high) == (low_end, high_end):
                 steps.alias(0, 0)
                 return
-        if w.filter_w == w.stride_w == 1 and not w.left:  # a line is one long pixel
-            w = replace(w, channels=w.in_w * w.channels, in_w=1, out_w=1)
-        spec = PoolSpec(what, x.dtype.name)
-        row = w.in_w * w.channels
-        lanes = row_lanes(spec, steps.isa)
-        nbytes = 4 * (row + 4 * lanes)
-        vectors = w.filter_h * -(-row // lanes) + w.out_w * w.filter_w * -(-w.channels // lanes)
-        scratch = steps.scratch(nbytes)
-        a, y = steps.inputs[0], steps.outputs[0]
-        assert a is not None
-        steps.call(
-            spec,
-            *(a, y, scratch, -(-nbytes // 64) * 64),
-            *(w.in_h, w.in_w, w.channels, w.out_h, w.out_w),
-            *(w.filter_h, w.filter_w, w.stride_h, w.stride_w, w.top, w.left),
-            *(low, high),
-            items=w.batch * w.out_h,
-            cost_ns=0.5 * w.batch * w.out_h * (vectors + 4 * w.out_w),
-        )
+        source = steps.inputs[0]
+        assert source is not None
+        call_pool(steps, what, x.dtype, w, (low, high), source, steps.outputs[0])
+
+
+def call_pool(
+    steps: Lowering, what: str, dtype: DType, w: Window2D, limits: tuple[Any, Any],
+    source: Operand, target: Operand,
+) -> None:  # fmt: skip
+    """One call of the kernel; `what` is its word."""
+    if w.filter_w == w.stride_w == 1 and not w.left:  # a line is one long pixel
+        w = replace(w, channels=w.in_w * w.channels, in_w=1, out_w=1)
+    spec = PoolSpec(what, dtype.name)
+    row = w.in_w * w.channels
+    lanes = row_lanes(spec, steps.isa)
+    nbytes = 4 * (row + 4 * lanes)
+    vectors = w.filter_h * -(-row // lanes) + w.out_w * w.filter_w * -(-w.channels // lanes)
+    scratch = steps.scratch(nbytes)
+    steps.call(
+        spec,
+        *(source, target, scratch, -(-nbytes // 64) * 64),
+        *(w.in_h, w.in_w, w.channels, w.out_h, w.out_w),
+        *(w.filter_h, w.filter_w, w.stride_h, w.stride_w, w.top, w.left),
+        *limits,
+        items=w.batch * w.out_h,
+        cost_ns=0.5 * w.batch * w.out_h * (vectors + 4 * w.out_w),
+    )
 
 
 @builtin("AVERAGE_POOL_2D", versions=range(1, 4))

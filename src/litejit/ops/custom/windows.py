@@ -10,12 +10,12 @@ import numpy as np
 from litejit.errors import ModelError
 from litejit.model import Operator
 from litejit.model.options import Padding
-from litejit.ops.base import Arrays, Node, Types, builtin
+from litejit.ops.base import Arrays, Lowering, Node, Types, builtin
 from litejit.ops.custom.options import CustomOp, Fields
-from litejit.ops.fixedpoint import FLOAT_MAX, require_scale
+from litejit.ops.fixedpoint import FLOAT_MAX, require_scale, type_range
 from litejit.ops.indexing import made
-from litejit.ops.pool import combine_windows
-from litejit.ops.window import Span, span
+from litejit.ops.pool import call_pool, combine_windows
+from litejit.ops.window import Span, Window2D, span
 from litejit.record import Record
 from litejit.types import F32, I8, I16, I32, Array
 
@@ -69,6 +69,32 @@ class _Pool3D(CustomOp):
         return [made(node, (x.dims[0], *(s.out for s in _spans(node)), x.dims[4]), x.dtype)]
 
     @staticmethod
+    def fold(node: Node, steps: Lowering, what: str) -> None:
+        """Planes first, then along the depth."""
+        x, y, source = node.input(0), node.output(0), steps.inputs[0]
+        if source is None or not x.size or not y.size:
+            return
+        depth, rows, columns = _spans(node)
+        limits = (-FLOAT_MAX, FLOAT_MAX) if x.dtype == F32 else type_range(x.dtype)
+        channels, deep = x.dims[4], depth.filter > 1 or depth.stride > 1
+        planes = Window2D(
+            *(x.dims[0] * depth.size, rows.size, columns.size, channels, rows.out, columns.out),
+            *(rows.filter, columns.filter, rows.stride, columns.stride, 1, 1),
+            *(rows.before, columns.before, rows.after, columns.after),
+        )
+        pixels = rows.out * columns.out * channels
+        target = steps.outputs[0]
+        if deep:
+            target = steps.temporary(x.dims[0] * depth.size * pixels * x.dtype.itemsize)
+        call_pool(steps, what, x.dtype, planes, limits, source, target)
+        if deep:
+            along = Window2D(
+                *(x.dims[0], depth.size, 1, pixels, depth.out, 1, depth.filter, 1),
+                *(depth.stride, 1, 1, 1, depth.before, 0, depth.after, 0),
+            )
+            call_pool(steps, what, x.dtype, along, limits, target, steps.outputs[0])
+
+    @staticmethod
     def combine(node: Node, x: Array, combine: Any, start: Any) -> Array:
         for axis, s in enumerate(_spans(node), 1):
             x = combine_windows(x, s, axis, combine, start)
@@ -96,6 +122,11 @@ class AvgPool3D(_Pool3D):
             result: Array = rounded.astype(x.dtype)
             return result
 
+    def lower(self, node: Node, steps: Lowering) -> None:
+        """Means of floats; integers are rounded once, in NumPy."""
+        if node.input(0).dtype == F32:
+            self.fold(node, steps, "mean")
+
 
 @builtin("MaxPool3D")
 class MaxPool3D(_Pool3D):
@@ -107,6 +138,9 @@ class MaxPool3D(_Pool3D):
             found = self.combine(node, x, np.fmax, np.float32(-FLOAT_MAX))
             return np.asarray(np.minimum(found, np.float32(FLOAT_MAX)))
         return self.combine(node, x, np.maximum, np.iinfo(x.dtype).min)
+
+    def lower(self, node: Node, steps: Lowering) -> None:
+        self.fold(node, steps, "max")
 
 
 @builtin("MaxPoolWithArgmax")
