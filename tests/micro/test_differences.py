@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from tests.micro.arena_models import ints, runnable
 
+from litejit.micro import runtime
+from litejit.micro.resolver import MicroRefOpResolver
 from litejit.micro.runtime import Interpreter
 from litejit.model.builder import per_channel
 from litejit.model.options import (
@@ -200,3 +202,25 @@ def test_zero_points_of_convolution_weights_are_not_looked_at() -> None:
 
     values = np.array([[[[10, 20]]]], np.int8)
     assert run(model(7), values).tolist() == run(model(0), values).tolist() == [[[[25]]]]
+
+
+@pytest.mark.parametrize("compiled", [True, False], ids=["compiled", "NumPy"])
+@pytest.mark.parametrize("name", ["SUM", "MEAN"])
+@pytest.mark.parametrize(("axes", "shape"), [((1, 2), (2, 3)), ((3,), (2, 9, 7)), ((0, 2), (9, 3))])
+def test_floats_are_summed_one_after_the_other(
+    name: str, axes: tuple[int, ...], shape: tuple[int, ...], compiled: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    if not compiled:
+        monkeypatch.setattr(runtime, "MicroOpResolver", MicroRefOpResolver)
+    x = np.random.default_rng(3).normal(0, 1000, (2, 9, 7, 3)).astype(np.float32)
+    model = runnable(
+        name, [(x.shape, F32), ((len(axes),), I32, ints(*axes))], [(shape, F32)],
+        options=ReducerOptions(keep_dims=False),
+    )  # fmt: skip
+    total = np.zeros(shape, np.float32)
+    for place in np.ndindex(*x.shape):
+        total[tuple(n for k, n in enumerate(place) if k not in axes)] += x[place]
+    if name == "MEAN":
+        total /= np.float32(x.size // total.size)
+    np.testing.assert_array_equal(run(model, x), total)

@@ -205,7 +205,7 @@ class AcrossSpec(_FoldSpec):
             rows(1, n, totals)
             return totals
         totals = [self.begin(start, lanes)] * vectors
-        if not (wide.is_float and self.word in ("sum", "mean")):
+        if fn.isa.in_order or not (wide.is_float and self.word in ("sum", "mean")):
             rows(0, n, totals)
             return totals
         with fn.loop(n, step=BLOCK, carry=totals) as first:

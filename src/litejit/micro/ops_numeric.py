@@ -161,10 +161,32 @@ def _finished(node: Node, total: Array) -> Array:
     return result
 
 
+def _summed_in_order(rows: Array) -> Array:
+    """float32 sums along the last axis, one addition after the other."""
+    found: Array = np.add.accumulate(rows, axis=-1, dtype=np.float32)[..., -1]
+    return found
+
+
 class Sum(reductions.Sum):
-    """int8 and int16 sums are scaled in fixed point, as means are."""
+    """int8 and int16 sums are scaled in fixed point, as means are; float32 is summed in order."""
 
     in_floats: ClassVar[bool] = False
+
+    def fold(self, node: Node, rows: Array, *, whole: bool) -> Array:
+        """Of rows that are not empty."""
+        if rows.dtype == np.float32 and rows.size:
+            return _summed_in_order(rows)
+        return super().fold(node, rows, whole=whole)
+
+
+class Mean(reductions.Mean):
+    """float32 is summed in order."""
+
+    def fold(self, node: Node, rows: Array, *, whole: bool) -> Array:
+        """Of rows that are not empty."""
+        if rows.dtype == np.float32 and rows.size:
+            return np.asarray(_summed_in_order(rows) / np.float32(rows.shape[-1]))
+        return super().fold(node, rows, whole=whole)
 
 
 class AddN(bitwise.AddN):

@@ -18,7 +18,7 @@ _OWN = {
     "ops_numeric": "LOGISTIC:Logistic TANH:Tanh RELU6:Relu6 MUL:Mul PRELU:Prelu"
     " LEAKY_RELU:LeakyRelu SOFTMAX:Softmax ADD_N:AddN CUMSUM:Cumsum CAST:Cast QUANTIZE:Quantize"
     " SQUARED_DIFFERENCE:SquaredDifference GREATER:Greater RSQRT:Rsqrt"
-    " ZEROS_LIKE:ZerosLike RELU:Relu SUM:Sum DIV:Div ABS:Abs",
+    " ZEROS_LIKE:ZerosLike RELU:Relu SUM:Sum DIV:Div ABS:Abs MEAN:Mean",
     "ops_matrix": "CONV_2D:Conv2D DEPTHWISE_CONV_2D:DepthwiseConv2D SVDF:SVDF"
     " TRANSPOSE_CONV:TransposeConv FULLY_CONNECTED:FullyConnected BATCH_MATMUL:BatchMatMul",
     "ops_lstm": "UNIDIRECTIONAL_SEQUENCE_LSTM:SequenceLSTM",

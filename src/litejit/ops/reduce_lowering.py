@@ -59,6 +59,8 @@ def lower_reduction(op: Reduction, node: Node, steps: Lowering) -> None:
         return
     axes = () if axis.value is None else normal_axes(node.require, axis.value, x.rank)
     view, in_order = as_one_axis(x.dims, axes), op.word == "prod"
+    if steps.isa.in_order and x.dtype.is_float and op.word in ("sum", "mean"):
+        in_order = True
     count = math.prod(x.dims[j] for j in axes)
     rescaling = _rescaling(op, node, steps, count, whole=len(axes) == x.rank > 0)
     if rescaling is None:
