@@ -203,7 +203,13 @@ def test_asymmetric_quantization_of_rows():
     values, scales, points = quantize_asymmetric(rows)
     assert points.tolist() == [0, -128, 127, -43]
     np.testing.assert_allclose(scales, [1, 1, 1, 1 / 85], rtol=1e-6)
-    assert values.tolist() == [[0, 0, 0], [-128, -1, 127], [-128, -128, 126], [-128, -43, 127]]
+    assert values.tolist() == [[0, 0, 0], [-128, 0, 127], [-128, -128, 126], [-128, -43, 127]]
+
+
+def test_the_range_of_a_row_is_a_difference_of_float32():
+    low, high = np.float32(-16777216), np.float32(3)
+    _, scales, _ = quantize_asymmetric(np.array([[low, high]]))
+    assert scales.tolist() == [np.float32(16777220 / 255)]  # 16777219 is no float32
 
 
 @pytest.mark.parametrize("kind", [I8, U8, I4], ids=repr)

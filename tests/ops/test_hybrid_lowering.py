@@ -60,6 +60,17 @@ def test_dense_layers_take_every_weight_type_and_activation(kind, activation):
     check(node, [x, w, None], ISAS[0], 1e-6)
 
 
+@pytest.mark.parametrize("isa", ISAS, ids=NAMES)
+def test_halves_are_rounded_away_from_zero_before_the_zero_point_is_added(isa):
+    x = np.resize(np.float32([-100, 155, 1.5, -1.5, 0.5, -0.5, 154.5, -99.5]), (1, 40))
+    types = [F32, quantized(I8, 1.0), None]
+    w = np.eye(40, dtype=np.int8)
+    node = numbered(FC, types, [x, w, None], F32, asymmetric_quantize_inputs=True)
+    want, got = both(node, [x, w, None], isa)
+    assert want[0, :8].tolist() == [-100, 155, 2, -2, 1, -1, 155, -100]  # LiteRT's
+    np.testing.assert_array_equal(got, want)
+
+
 @pytest.mark.parametrize("asymmetric", [False, True])
 def test_rows_of_zeros_infinities_and_nan_stay_apart(asymmetric):
     x = floats(9, 20)

@@ -125,7 +125,7 @@ class Quantizer:
         least, most = low.to(f64), high.to(f64)
         most = least.equals(least).choose(most, least)
         still = least.equals(most)
-        wide = still.choose(fn.const(1.0, least.type), (most - least) / 255.0)
+        wide = still.choose(fn.const(1.0, least.type), (high - low).to(f64) / 255.0)
         below, above = least / wide, most / wide
         nearer = fn.absolute(below) + 128.0 < fn.absolute(above) + 127.0
         edges = fn.const(-128.0, least.type) - below, fn.const(127.0, least.type) - above
@@ -143,15 +143,17 @@ class Quantizer:
         """`count` bytes."""
         fn, lanes = self.fn, self.lanes
         factor, zero = made[1].splat(lanes), made[2].splat(lanes)
-        least = fn.const(-127.0 if self.symmetric else -128.0, f32 * lanes)
+        lowest = -127.0 if self.symmetric else -128.0
+        least, most = fn.const(lowest, f32 * lanes) - zero, fn.const(127.0, f32 * lanes) - zero
+        added = zero.to(i32) + self.moved
 
         def byte(i: Value) -> Value:
-            real = zero + x.load(i, lanes=lanes) * factor
+            real = x.load(i, lanes=lanes) * factor
             kept = (real > least).choose(real, least)  # one instruction, whatever NaN becomes
-            kept = (kept < 127.0).choose(kept, 127.0)
-            moved = kept + fn.copysign(fn.const(_BELOW_HALF, kept.type), kept)
-            whole = real.equals(real).choose(moved.to(i32), 0)
-            return (whole + self.moved).to(i8)
+            kept = (kept < most).choose(kept, most)
+            rounded = kept + fn.copysign(fn.const(_BELOW_HALF, kept.type), kept)
+            whole = real.equals(real).choose(rounded.to(i32) + added, self.moved)
+            return whole.to(i8)
 
         step = 4 * lanes
         blocks = count / step * step

@@ -34,23 +34,24 @@ def quantize_symmetric(rows: Array) -> tuple[Array, Array]:
 def quantize_asymmetric(rows: Array) -> tuple[Array, Array, Array]:
     """[n, k] float32 rows to (int8 values, float32 scales [n], int32 zero points [n]).
 
-    The range always holds 0; the zero point comes from the end with the smaller error. A row of
-    zeros has scale 1 and zero point 0.
+    The range always holds 0 and is float32; the zero point comes from the end with the smaller
+    error. Values are rounded (ties away from zero) before it is added, as LiteRT's vectors do. A
+    row of zeros has scale 1 and zero point 0.
     """
     rows = rows.astype(np.float32, copy=False)
     with np.errstate(all="ignore"):
-        low = rows.min(axis=1, initial=0).astype(np.float64)
-        high = rows.max(axis=1, initial=0).astype(np.float64)
+        low, high = rows.min(axis=1, initial=0), rows.max(axis=1, initial=0)
         still = low == high
-        wide = np.where(still, 1.0, (high - low) / 255)
+        wide = np.where(still, 1.0, (high - low).astype(np.float64) / 255)
+        low, high = low.astype(np.float64), high.astype(np.float64)
         from_low, from_high = -128 - low / wide, 127 - high / wide
         nearer = 128 + np.abs(low / wide) < 127 + np.abs(high / wide)
         points = round_half_away(np.clip(np.where(nearer, from_low, from_high), -128, 127))
         points = np.where(still, 0, np.nan_to_num(points)).astype(np.int32)
         scales = wide.astype(np.float32)
         inverse = np.float32(1) / scales
-        scaled = points.astype(np.float32)[:, None] + rows * inverse[:, None]
-        values = np.nan_to_num(np.clip(round_half_away(scaled), -128, 127))
+        rounded = round_half_away(rows * inverse[:, None]) + points.astype(np.float32)[:, None]
+        values = np.nan_to_num(np.clip(rounded, -128, 127))
     values[still] = 0
     return values.astype(np.int8), scales, points
 
