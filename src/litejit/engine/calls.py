@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from litejit.engine.runner import SubgraphRunner
 
 MOST_NESTED = 40  # Python's stack must hold the calls of a run
+# Calls are prepared, and made part of their caller, each for itself: 30 subgraphs that call the
+# next one twice would be a thousand million.
+MOST_WAYS = 1000
 
 
 class EngineSession(Session):
@@ -79,6 +82,8 @@ class RunnerCall:
 
     def __init__(self, runner: SubgraphRunner) -> None:
         self.runner = runner
+        runner.is_called = True
+        runner.is_called = True
         self.operators = tuple(resolved.name for resolved in runner.operators)
 
     def infer(self, inputs: Sequence[TensorType]) -> list[TensorType]:
@@ -136,15 +141,20 @@ def check_calls(operators: Sequence[Sequence[ResolvedOperator]]) -> None:
                 raise PrepareError(
                     f"subgraph {caller} calls subgraph {number}; the model has {len(operators)}"
                 )
-    depth = _call_depths(called)
+    depth, ways = _calls_below(called)
     if max(depth, default=0) > MOST_NESTED:
         raise PrepareError(
             f"subgraphs call each other {max(depth)} deep, at most {MOST_NESTED} can be run"
         )
+    most = MOST_WAYS + 4 * sum(map(len, called))
+    if sum(ways) > most:
+        raise PrepareError(
+            f"subgraphs call each other in {sum(ways)} ways or more, at most {most} can be prepared"
+        )
 
 
-def _call_depths(called: list[list[int]]) -> list[int]:
-    """How deep every subgraph lies below one that nobody calls.
+def _calls_below(called: list[list[int]]) -> tuple[list[int], list[int]]:
+    """How deep every subgraph lies below one that nobody calls, and in how many ways it is reached.
 
     Walks without recursion: a model may nest calls as deeply as it likes.
     """
@@ -153,17 +163,20 @@ def _call_depths(called: list[list[int]]) -> list[int]:
         for number in numbers:
             callers[number] += 1
     ready = [number for number, count in enumerate(callers) if not count]
-    depth = [0] * len(called)
+    depth, ways = [0] * len(called), [0] * len(called)
+    for number in ready:
+        ways[number] = 1
     seen = 0
     while ready:
         caller = ready.pop()
         seen += 1
         for number in called[caller]:
             depth[number] = max(depth[number], depth[caller] + 1)
+            ways[number] = min(ways[number] + ways[caller], 1 << 30)
             callers[number] -= 1
             if not callers[number]:
                 ready.append(number)
     if seen < len(called):
         loop = next(number for number, count in enumerate(callers) if count)
         raise PrepareError(f"subgraph {loop} calls itself, directly or through others")
-    return depth
+    return depth, ways
