@@ -11,10 +11,16 @@ import numpy as np
 import pytest
 
 from litejit import Interpreter, OpResolverType
+from litejit.engine.calls import check_calls
+from litejit.engine.prepare import ResolvedOperator, resolve
+from litejit.engine.calls import RunnerCall
 from litejit.engine.steps import PythonStep
+from litejit.model import Model
 from litejit.model.builder import GraphBuilder, ModelBuilder
 from litejit.model.options.control import IfOptions, WhileOptions
 from litejit.model.options.elementwise import AddOptions
+from litejit.model.options.shape import ConcatenationOptions
+from litejit.ops.resolver import BuiltinOpResolver
 from litejit.types import BOOL, F32, I32, DType
 
 
@@ -195,3 +201,76 @@ def test_a_loop_whose_values_change_their_types_is_refused() -> None:
     interpreter = Interpreter(model_content=builder.to_bytes())
     with pytest.raises(RuntimeError, match="output 0 of a subgraph is FLOAT32, expected INT32"):
         interpreter.allocate_tensors()
+
+
+def test_subgraphs_that_multiply_are_refused_at_once() -> None:
+    builder = ModelBuilder()
+    graphs = [builder.main, *(builder.add_subgraph(f"level {n}") for n in range(1, 31))]
+    for graph, callee in zip(graphs, [*graphs[1:], None], strict=True):
+        operands = [graph.add_input("condition", (1,), BOOL)]
+        if callee is not None:
+            operands.append(operands[0])
+        y = graph.add_output("y", (1,), BOOL)
+        both = None if callee is None else branches(callee.index, callee.index)
+        graph.add_operator("IF" if callee else "LOGICAL_NOT", operands, [y], both)
+    interpreter = Interpreter(model_content=builder.to_bytes())
+    with pytest.raises(RuntimeError, match="in 2147483647 ways or more, at most 1240 can be"):
+        interpreter.allocate_tensors()
+
+
+def test_a_graph_may_call_many_subgraphs() -> None:
+    builder = ModelBuilder()
+    graph, side = builder.main, builder.add_subgraph("side")
+    y = side.add_output("y", (1,), BOOL)
+    side.add_operator("LOGICAL_NOT", [side.add_input("x", (1,), BOOL)], [y])
+    x = graph.add_input("x", (1,), BOOL)
+    for number in range(1500):
+        output = graph.add_output(f"y{number}", (1,), BOOL)
+        graph.add_operator("IF", [x, x], [output], branches(side.index, side.index))
+    check_calls(operators_of(builder.build()))
+
+
+def operators_of(model: Model) -> list[list[ResolvedOperator]]:
+    return [resolve(model, subgraph, BuiltinOpResolver()) for subgraph in model.subgraphs]
+
+
+def growing_loop(turns: int) -> bytes:
+    """x = [x, x], `turns` times: another shape in every turn."""
+    builder = ModelBuilder()
+    graph, condition, body = builder.main, *(builder.add_subgraph(n) for n in ("cond", "body"))
+    operands = [
+        [g.add_input("i", (), I32), g.add_input("x", (1,), F32)]
+        for g in (graph, condition, body)
+    ]
+    limit = condition.add_constant("limit", np.array(turns, np.int32))
+    go = condition.add_output("go", (), BOOL)
+    condition.add_operator("LESS", [operands[1][0], limit], [go])
+    one = body.add_constant("one", np.array(1, np.int32))
+    i, x = operands[2]
+    body.add_operator("ADD", [i, one], [body.add_output("next", (), I32)], AddOptions())
+    longer = body.add_output("longer", (), F32)
+    body.add_operator("CONCATENATION", [x, x], [longer], ConcatenationOptions(axis=0))
+    options = WhileOptions(
+        cond_subgraph_index=condition.index, body_subgraph_index=body.index
+    )
+    results = [graph.add_output("n", (), I32), graph.add_output("y", (), F32)]
+    graph.add_operator("WHILE", operands[0], results, options)
+    return builder.to_bytes()
+
+
+def test_a_loop_that_grows_is_prepared_once_for_each_shape() -> None:
+    interpreter = Interpreter(model_content=growing_loop(5))
+    interpreter.allocate_tensors()
+    i, x = (detail["index"] for detail in interpreter.get_input_details())
+    y = interpreter.get_output_details()[1]["index"]
+    seen = set()
+    for start in (0, 0, 2, 0):
+        interpreter.set_tensor(i, np.int32(start))
+        interpreter.set_tensor(x, np.array([start + 1], np.float32))
+        interpreter.invoke()
+        expected = np.full(1 << (5 - start), start + 1, np.float32)
+        np.testing.assert_array_equal(interpreter.get_tensor(y), expected)
+        body = interpreter._runner.session.subgraph(2)
+        assert isinstance(body, RunnerCall)
+        seen.add(len(body.runner._remembered))
+    assert seen == {5}
