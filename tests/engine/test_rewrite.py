@@ -9,10 +9,10 @@ import pytest
 
 from litejit import Interpreter
 from litejit.engine.profile import profile
-from litejit.model.builder import ModelBuilder
+from litejit.model.builder import ModelBuilder, per_tensor
 from litejit.model.options import BatchMatMulOptions
-from litejit.model.options.elementwise import MulOptions
-from litejit.types import F32
+from litejit.model.options.elementwise import GreaterOptions, LogicalNotOptions, MulOptions
+from litejit.types import BOOL, F32, I8
 
 
 def model(*, gate_is_read: bool, activation: int = 0) -> bytes:
@@ -116,3 +116,19 @@ def test_products_read_and_write_through_transposes_that_keep_rows(
         np.testing.assert_array_equal(results[0], a)
     else:
         assert len(profile(interpreter._runner)) == steps
+
+
+def test_what_is_asked_of_one_byte_is_looked_up() -> None:
+    builder = ModelBuilder()
+    graph = builder.main
+    x = graph.add_input("x", (256,), I8, quantization=per_tensor(0.1, 3))
+    bound = graph.add_constant("bound", np.int8([40]), quantization=per_tensor(0.2, -5))
+    above = graph.add_output("above", (256,), BOOL)
+    below = graph.add_output("below", (256,), BOOL)
+    graph.add_operator("GREATER", [x, bound], [above], GreaterOptions())
+    graph.add_operator("LOGICAL_NOT", [above], [below], LogicalNotOptions())
+    codes = np.arange(-128, 128, dtype=np.int8)
+    (above_bound, not_above), names = run(builder.to_bytes(), codes)
+    assert names == ["TABLE", "TABLE"]
+    np.testing.assert_array_equal(above_bound, (codes - 3.0) * 0.1 > 45 * 0.2)
+    np.testing.assert_array_equal(not_above, ~above_bound)

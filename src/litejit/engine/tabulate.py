@@ -65,10 +65,10 @@ class _Roots:
         self.inside.add(node.index)
 
     def look_up(self, node: Node) -> Node:
-        """The look-up that gives node's result, if it is a byte that is read outside."""
+        """The look-up that gives node's result, if it is a byte or bool that is read outside."""
         output = node.outputs[0]
         assert output is not None
-        if not _is_byte(output) or not self._is_read_outside(output.index):
+        if output.dtype.bits != 8 or not self._is_read_outside(output.index):
             return node
         from litejit.ops.table import evaluate_cluster, table_node
 
