@@ -83,7 +83,6 @@ class RunnerCall:
     def __init__(self, runner: SubgraphRunner) -> None:
         self.runner = runner
         runner.is_called = True
-        runner.is_called = True
         self.operators = tuple(resolved.name for resolved in runner.operators)
 
     def infer(self, inputs: Sequence[TensorType]) -> list[TensorType]:
