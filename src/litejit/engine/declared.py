@@ -39,6 +39,12 @@ def declared_type(model: Model, subgraph_index: int, index: int) -> TensorType:
     )
 
 
+def has_data(model: Model, subgraph: int, index: int) -> bool:
+    """Does the file hold the value of a tensor?"""
+    buffer, buffers = model.subgraphs[subgraph].tensors[index].buffer, model.buffers or ()
+    return 0 < buffer < len(buffers) and buffers[buffer].data is not None
+
+
 def _blockwise(model: Model, subgraph_index: int, quantization: Quantization) -> Quantization:
     """A blockwise quantization with the scales that lie in a tensor of their own."""
     count = len(model.subgraphs[subgraph_index].tensors)

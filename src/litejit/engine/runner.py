@@ -14,7 +14,7 @@ from litejit.engine import budget, kept
 from litejit.engine.calls import EngineSession
 from litejit.engine.collector import collection_paused, weakly
 from litejit.engine.constants import ConstantStore
-from litejit.engine.declared import Operators, declared_type, declared_types
+from litejit.engine.declared import Operators, declared_type, declared_types, has_data
 from litejit.engine.section import Section, find_value
 from litejit.engine.state import State
 from litejit.errors import CodegenError, InvokeError, LitejitError
@@ -30,6 +30,8 @@ if TYPE_CHECKING:  # the stages are imported when a graph goes through them
     from litejit.engine.steps import Lowered
 
 _REMEMBERED_SHAPES = 8  # Programs kept for the shapes that data-dependent operators gave before
+_REMEMBERED_CALLS = 32  # and of a called subgraph for the shapes of its operands
+_REMEMBERED_BYTES = 1 << 26
 
 
 class LoadedModel:
@@ -46,7 +48,7 @@ class LoadedModel:
     ) -> None:
         self.model, self.data, self._digest = model, data, digest
         self.stores = [
-            ConstantStore(partial(_has_data, model, number))
+            ConstantStore(partial(has_data, model, number))
             for number in range(len(model.subgraphs))
         ]
         self._verified = data is None
@@ -66,11 +68,6 @@ class LoadedModel:
             return ""
         custom = any(code.is_custom for code in model.operator_codes)
         return "" if custom else kept.name_of(digest.value, isa, threads)
-
-
-def _has_data(model: Model, subgraph: int, index: int) -> bool:
-    buffer, buffers = model.subgraphs[subgraph].tensors[index].buffer, model.buffers or ()
-    return 0 < buffer < len(buffers) and buffers[buffer].data is not None
 
 
 def make_runners(
@@ -143,6 +140,8 @@ class SubgraphRunner:
         self._allocated: Section | None = None
         self._assumptions: Assumptions | None = None
         self._shapes: dict[int, tuple[int, ...]] = {}
+        self.is_called = False  # by operators
+        self._remembered: dict[tuple[Any, ...], Section] = {}
 
     @property
     def operators(self) -> list[ResolvedOperator]:
@@ -207,15 +206,30 @@ class SubgraphRunner:
         if self.ready:  # variables moved: the values of tensors stay where they are
             self._first = self._first_section(self._shapes, self.state, self._given())
         else:
-            state = State()
-            self._first = self._first_section(self._shapes, state)
-            self.state = state
+            self._first, self.state = self._first_of_shapes()
         section = self._first
         self.sections = [section]
         self._assumptions = None
         self.types = section.graph.types
         self.is_whole = self._is_whole(section)
         self.ready = True
+
+    def _first_of_shapes(self) -> tuple[Section, State]:
+        """The section that begins with the present shapes, and its state.
+
+        A called subgraph may be given the same shapes again, as the turns of a loop are.
+        """
+        key = self.session.layout, tuple(sorted(self._shapes.items()))
+        state, known = State(), self._remembered.get(key)
+        if known is not None:
+            return known, state
+        section = self._first_section(self._shapes, state)
+        if self.is_called and not state.arrays:
+            held = sum(section.nbytes for section in self._remembered.values())
+            if held > _REMEMBERED_BYTES or len(self._remembered) >= _REMEMBERED_CALLS:
+                self._remembered.clear()
+            self._remembered[key] = section
+        return section, state
 
     def _given(self) -> dict[int, Array]:
         """The memory of the inputs, for Programs that take the place of others."""

@@ -40,6 +40,11 @@ class Section:
         return self._graph
 
     @property
+    def nbytes(self) -> int:
+        """Bytes of the Program's arena; 0 before it is made."""
+        return 0 if self._program is None else self._program.arena.nbytes
+
+    @property
     def program(self) -> Program:
         """The Program; made when it is first asked for."""
         if self._program is None:
