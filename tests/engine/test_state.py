@@ -11,8 +11,9 @@ from litejit import Interpreter
 from litejit.engine.state import State
 from litejit.model.builder import ModelBuilder
 from litejit.model.options import Activation, SVDFOptions
+from litejit.model.options.control import VarHandleOptions
 from litejit.model.options.index import GatherOptions
-from litejit.types import F32, I32
+from litejit.types import F32, I32, RESOURCE
 
 
 def remembering(*, refusing_first: bool) -> Interpreter:
@@ -62,3 +63,28 @@ def test_a_refused_run_leaves_the_state_as_it_was(
     assert (memory_after(interpreter, [3, 2, 1, 0]) != first).any()
     # what may refuse runs before anything changes: there is nothing to save
     assert len(saved) == (0 if refusing_first else 3)
+
+
+def test_a_refusal_behind_an_assignment_takes_the_assignment_back() -> None:
+    graph = (model := ModelBuilder()).main
+    x, at = graph.add_input("x", (4,), F32), graph.add_input("at", (1,), I32)
+    handle = graph.add_tensor("handle", (), RESOURCE)
+    graph.add_operator("VAR_HANDLE", [], [handle], VarHandleOptions(shared_name="v"))
+    graph.add_operator("ASSIGN_VARIABLE", [handle, x], [])
+    graph.add_operator("GATHER", [x, at], [graph.add_output("y", (1,), F32)], GatherOptions())
+    interpreter = Interpreter(model_content=model.to_bytes())
+    interpreter.allocate_tensors()
+
+    def run(value: float, place: int) -> None:
+        values = np.full(4, value, np.float32), np.int32([place])
+        for details, array in zip(interpreter.get_input_details(), values, strict=True):
+            interpreter.set_tensor(details["index"], array)
+        interpreter.invoke()
+
+    for value in (1.0, 2.0):
+        run(value, 3)
+    with pytest.raises(RuntimeError, match="GATHER"):
+        run(5.0, 4)
+    held = interpreter._runner.session.value(0)
+    assert held is not None
+    assert held.tolist() == [2.0] * 4

@@ -57,10 +57,10 @@ class Program:
         may_have_changed = False
         for step in first.steps:
             if isinstance(step, NativeStep):
-                node = step.node
+                op = step.node.op
                 kinds = {place.kind for place in step.operands if isinstance(place, Place)}
-                impure = not node.op.is_pure and len(node.outputs) > 0
-                may_have_changed = may_have_changed or impure or bool(node.op.mutates)
+                impure = not op.is_pure and not op.only_refuses
+                may_have_changed = may_have_changed or impure or bool(op.mutates)
                 if "status" in kinds and may_have_changed:
                     return False
         return True

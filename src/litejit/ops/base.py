@@ -240,6 +240,7 @@ class Op:
     optional: ClassVar[frozenset[int]] = frozenset()
     mutates: ClassVar[tuple[int, ...]] = ()  # positions of variable inputs that it updates
     is_pure: ClassVar[bool] = True  # equal inputs give equal outputs: may be folded
+    only_refuses: ClassVar[bool] = False  # is impure, but changes nothing
     is_foreign: ClassVar[bool] = False  # runs code of the user's, which may count its calls
     is_elementwise: ClassVar[bool] = False  # an element depends on its position in the inputs only
     keeps_bytes: ClassVar[bool] = False  # output 0 holds the bytes of input 0

@@ -28,6 +28,7 @@ class Expected(Op):
 
     results = (0, 0)
     is_pure = False
+    only_refuses = True
 
     def infer(self, node: Node) -> Types:
         return []
