@@ -10,13 +10,25 @@ from tests.kernels.harness import HOST_ISAS, run
 
 from litejit.codegen.isa import ISAS, Isa
 from litejit.codegen.lang import f32
-from litejit.kernels import conversion, requantize
+from litejit.kernels import conversion, fixed_rows, lookup16, requantize
 from litejit.kernels import elementwise as kernels
-from litejit.kernels.arithmetic_int8 import HALF, Line8Spec, Prelu8Spec, Product8Spec, Sum8Spec
+from litejit.kernels.arithmetic_int8 import (
+    HALF,
+    Compare8Spec,
+    HighProductSpec,
+    Line8Spec,
+    Prelu8Spec,
+    Product8Spec,
+    Quotient8Spec,
+    Shifted16Spec,
+    Sum8Spec,
+    Total8Spec,
+)
+from litejit.kernels.softmax import SoftmaxShortFloats
 from litejit.kernels.walk import WalkSpec
 from litejit.ops import fixedpoint
 from litejit.ops.broadcast import walk
-from litejit.types import BOOL, F32, I8, I16, I32, I64, U8, DType
+from litejit.types import BF16, BOOL, C128, F16, F32, F64, I8, I16, I32, I64, U8, DType
 
 SIZES = (1, 3, 15, 16, 17, 31, 32, 33, 63, 64, 65, 129, 200)
 every_isa = pytest.mark.parametrize("isa", HOST_ISAS, ids=lambda isa: isa.name)
@@ -291,7 +303,26 @@ def test_kernels_compile_for_other_machines(isa: Isa) -> None:
         kernels.ElementwiseSpec(2, (1, 0), "add", (F32, F32), F32, 2),
         conversion.QuantizeSpec(0, (1,), I8, "away", True, True),
         conversion.CastSpec(0, (1,), F32, I16),
+        conversion.CastSpec(0, (1,), F64, F16),
+        conversion.CastSpec(0, (1,), BF16, BOOL),
+        conversion.QuantizeChannelsSpec(1, (1, 1, 0), I8),
+        *(kernels.ElementwiseSpec(0, (1, 1), name, (I32, I32), I32, 0, True)
+          for name in ("div", "floor_div", "floor_mod", "power")),
+        kernels.ElementwiseSpec(0, (1, 1), "floor_mod", (F32, F32), F32, 0),
+        kernels.ElementwiseSpec(0, (1, 1), "atan2", (F16, F16), F16, 0),
+        kernels.ElementwiseSpec(0, (1,), "size", (C128,), F64, 0),
         kernels.LookupSpec(),
+        kernels.LookupSpec(True),
+        lookup16.Lookup16Spec(False),
+        Compare8Spec(0, (1, 1), (I16, I16), BOOL, ("u64", "wide"), False, "less"),
+        Quotient8Spec(0, (1, 1), (U8, U8), U8, (), False),
+        Shifted16Spec(0, (1, 1), (I16, I16), I16, (), False, -1),
+        HighProductSpec(0, (1, 1), (I16, I16), I8, (), False),
+        Total8Spec(0, (1, 1, 1), (I8, I8, I8), I8, ("wide",), True),
+        fixed_rows.LogSoftmax8(True, True),
+        fixed_rows.L2Norm8(False),
+        fixed_rows.Softmax16(),
+        SoftmaxShortFloats(F16),
         Sum8Spec(1, (1, 1), (I8, I8), I8, (HALF, "u64", "u64"), True, 20, 1, False),
     ]
     for spec in specs:
