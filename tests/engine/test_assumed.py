@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from typing import Any
 
 import numpy as np
@@ -212,3 +214,16 @@ def test_all_tensors_are_preserved_under_assumptions() -> None:
         np.testing.assert_array_equal(run(interpreter, X, TIMES), 2 * np.tile(X, TIMES))
         np.testing.assert_array_equal(interpreter.get_tensor(t), np.tile(X, TIMES))
         np.testing.assert_allclose(interpreter.get_tensor(e), np.exp(np.tile(X, TIMES)), rtol=1e-6)
+
+
+def test_memory_is_given_back_with_the_interpreter() -> None:
+    interpreter = ready(tile_of_x())
+    run(interpreter, X, TIMES)
+    programs = [weakref.ref(s.program) for s in interpreter._runner.sections]
+    programs.append(weakref.ref(interpreter._runner._first.program))
+    gc.disable()
+    try:
+        del interpreter
+        assert all(program() is None for program in programs)
+    finally:
+        gc.enable()

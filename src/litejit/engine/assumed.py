@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from itertools import combinations
 from typing import TYPE_CHECKING
+from weakref import proxy
 
 from litejit.engine.prepare import Assumed, infer
 from litejit.engine.rewrite import may_decide
@@ -38,7 +39,7 @@ class Assumptions:
     """The Programs of one runner by the values that they were made for."""
 
     def __init__(self, runner: SubgraphRunner) -> None:
-        self._runner = runner
+        self._runner: SubgraphRunner = proxy(runner)  # which holds this: who drops it is rid of it
         self._current: Section | None = None
         self._fails_unchanged = False  # of the current Program
         self._assumed: dict[int, Assumed] = {}  # by the current Program
