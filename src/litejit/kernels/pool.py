@@ -3,7 +3,8 @@
 Downwards all columns and channels of the image's rows are one long vector, so that small channel
 counts cost nothing; the combined row lies in scratch memory. Across, every output pixel combines
 its columns, a register of channels at a time. What a register holds behind the last channel
-falls on the next pixel, which is written later; the last store of a row is masked.
+falls on the next pixel, which is written later; the last store of a row is masked. Neighbours
+whose windows lie inside a line are one long vector again.
 """
 
 from __future__ import annotations
@@ -67,13 +68,18 @@ class PoolSpec(KernelSpec):
             source = x + (image * in_h + first) * length
             _combine_down(self, fn, source, stop - first, length, row)
             target = y + item * out_w * channels
-            with fn.loop(out_w) as j:
+            near, far = _neighbours(fn, stride_w, left, filter_w, in_w, out_w)
+            with fn.loop(near + out_w - far) as number:  # what hangs over an edge, or steps
+                j = (number < near).choose(number, number - near + far)
                 start, end = _clipped(fn, j * stride_w - left, filter_w, in_w)
                 finish = _Finish(self, fn, (stop - first) * (end - start), low, high)
                 _combine_across(
                     self, fn, row, (start, end), channels, target + j * channels,
                     (out_w - j) * channels, finish,
                 )  # fmt: skip
+            finish = _Finish(self, fn, (stop - first) * filter_w, low, high)
+            cells, places = row + (0 - left * channels), (near * channels, far * channels)
+            _combine_flat(self, fn, cells, places, filter_w, channels, target, finish)
         return fn.ir()
 
 
@@ -133,6 +139,37 @@ def _combine_down(
         block(f, UNROLL)
     with fn.loop(length, start=whole, step=lanes) as f:
         block(f, 1)
+
+
+def _neighbours(
+    fn: Function, stride: Value, left: Value, filter: Value, size: Value, out: Value
+) -> tuple[Value, Value]:  # fmt: skip
+    """The windows of neighbours that lie inside a line: first and end; none where windows step."""
+    first = fn.minimum(left, out)
+    stop = fn.maximum(fn.minimum(size - filter + left + 1, out), first)
+    near = stride.equals(1)
+    return near.choose(first, 0), near.choose(stop, 0)
+
+
+def _combine_flat(
+    spec: PoolSpec, fn: Function, row: Pointer, places: tuple[Value, Value], filter: Value,
+    channels: Value, target: Pointer, finish: _Finish,
+) -> None:  # fmt: skip
+    """target[f] = finish(combination of row[f + x * channels] over x < filter), f in `places`."""
+    lanes = row_lanes(spec, fn.isa)
+    first, stop = places
+
+    def combined(f: Value) -> Value:
+        acc = [_start(spec, fn, lanes)]
+        with fn.loop(filter, carry=acc, nonempty=True) as x:
+            acc[0] = _combined(spec, fn, acc[0], row.load(x * channels + f, lanes=lanes))
+        return finish(acc[0])
+
+    whole = first + (stop - first) / lanes * lanes
+    with fn.loop(whole, start=first, step=lanes) as f:
+        target.store(f, combined(f))
+    with fn.when(whole < stop):
+        target.store(whole, combined(whole), mask=fn.first(stop - whole, lanes))
 
 
 def _combine_across(

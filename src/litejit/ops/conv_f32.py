@@ -92,10 +92,12 @@ class Filters(Record):
 
         if self.at is None:
             return steps.constant(f"{name} filters {width}", pack)
+        if not kernel:
+            return self.at  # nothing is read
         steps_of = row_strides(self.tensor.dims, 4)
         start = self.at.at(units.start * steps_of[0])
         whole = [range(n) for n in self.tensor.dims[1:3]]
-        if [rows, columns] != whole and kernel:
+        if [rows, columns] != whole:
             sizes = (len(units), len(rows), len(columns), depth)
             moves = (steps_of[0], rows.step * steps_of[1], columns.step * steps_of[2], 4)
             some = steps.temporary(4 * len(units) * kernel)
