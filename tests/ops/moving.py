@@ -150,6 +150,9 @@ class Immediate:
     def constant(self, name, make):
         return Memory(self._fenced(make()))
 
+    def temporary(self, nbytes):
+        return self.scratch(nbytes)
+
     def scratch(self, nbytes):
         return Memory(self._fenced(np.zeros(nbytes, np.uint8)))
 

@@ -199,6 +199,18 @@ def test_a_window_beyond_the_border_is_refused(begin):
     assert one("SLICE", SliceOptions(), x, ints(4, 1, constant=False), size).shape == (2, 3)
 
 
+@pytest.mark.parametrize(
+    ("begin", "is_outside"), [((6, 4), 0), ((0, 0), 0), ((7, 0), 1), ((0, 5), 1)]
+)
+def test_a_window_of_no_elements_must_lie_inside_too(begin, is_outside):
+    x, place, size = data((6, 4)), ints(*begin, constant=False), ints(0, 0)
+    node = node_of("SLICE", SliceOptions(), x, place, size)
+    inferred = node.with_types(node.inputs, tuple(node.op.infer(node)))
+    steps = Immediate(inferred, [x.value, place.value, size.value])
+    node.op.lower(inferred, steps)
+    assert steps.refusal[0] == is_outside << 48
+
+
 @ANY_TYPE
 @pytest.mark.parametrize("axis", [0, 1, -1])
 def test_split_makes_equal_parts(dtype, axis):

@@ -36,7 +36,7 @@ from litejit.record import Record
 from litejit.types import I32
 
 if TYPE_CHECKING:
-    from litejit.ops.base import Lowering, Node, Types
+    from litejit.ops.base import Lowering, Node, Operand, Types
     from litejit.types import Array, TensorType
 
 MAX_INDICES = 31  # of STRIDED_SLICE: bits of a mask
@@ -78,6 +78,7 @@ def _part(steps: Lowering, node: Node, output: int, cuts: list[_Cut]) -> None:
 def _copy_moved(
     node: Node, steps: Lowering, positions: tuple[int, int], box: list[tuple[int, int, int]],
     axes: tuple[list[int], list[int]], moves: str, *, first: int = 0,
+    target: Operand | None = None,
 ) -> None:  # fmt: skip
     """Copy input positions[0], from byte `first` on, by the loops `box`.
 
@@ -90,7 +91,7 @@ def _copy_moved(
         room=room, strides=strides, index_bits=start.dtype.bits, moves=moves,
     )  # fmt: skip
     source, place = (input_of(steps, position) for position in positions)
-    target, status, numbers = steps.outputs[0], steps.status, plan.numbers
+    target, status, numbers = target or steps.outputs[0], steps.status, plan.numbers
     steps.call(
         plan.spec, source.at(first), target, place, status, *numbers,
         items=plan.items, cost_ns=plan.cost_ns,
@@ -135,12 +136,14 @@ class Slice(Op):
             return
         if begin is not None:
             _part(steps, node, 0, self._cuts(x.dims, begin, size, node.require))
-        elif node.output().size:
-            sizes, width = node.output().dims, x.dtype.itemsize
-            strides = row_strides(x.dims, width)
-            box = list(zip(sizes, strides, row_strides(sizes, width), strict=True))
-            room = [n - m for n, m in zip(x.dims, sizes, strict=True)]
-            _copy_moved(node, steps, (0, 1), box, (room, strides), "source")
+            return
+        sizes, width = node.output().dims, x.dtype.itemsize
+        strides, target = row_strides(x.dims, width), steps.outputs[0]
+        box = list(zip(sizes, strides, row_strides(sizes, width), strict=True))
+        room = [n - m for n, m in zip(x.dims, sizes, strict=True)]
+        if 0 in sizes:  # the place is looked at all the same: one element goes nowhere
+            box, strides, target = [(1, width, width)], [0] * x.rank, steps.temporary(width)
+        _copy_moved(node, steps, (0, 1), box, (room, strides), "source", target=target)
 
     @staticmethod
     def _cuts(dims: tuple[int, ...], begin: Array, size: Array, refuse: Refuse) -> list[_Cut]:
