@@ -8,7 +8,15 @@ from tests.kernels.harness import HOST_ISAS, Fenced, run
 
 from litejit.codegen import isa as isas
 from litejit.codegen import llvm
-from litejit.kernels.copy import ANY, RESCALE, RowsSpec, merge, plan_copy, plan_whole_copy
+from litejit.kernels.copy import (
+    ANY,
+    RESCALE,
+    RowsSpec,
+    merge,
+    plan_copy,
+    plan_placed_copy,
+    plan_whole_copy,
+)
 from litejit.kernels.transpose import TransposeSpec
 from litejit.record import replace
 
@@ -185,3 +193,37 @@ def test_every_isa_compiles(isa):
         spec = RowsSpec(1, step, lanes, 0, 1, step == 1)
         assert llvm.compile_ir(spec.emit("kernel", isa), isa)
     assert llvm.compile_ir(RESCALE.emit("kernel", isa), isa)
+
+
+@BY_ISA
+@pytest.mark.parametrize("moves", ["target", "source", "index"])
+@pytest.mark.parametrize("inner", [1, 3, 17, 70])
+def test_one_side_of_a_copy_may_be_found_in_the_run(isa, moves, inner):
+    """Windows of (2, inner) in (5, inner + 4) elements, at places inside and outside."""
+    big = np.random.default_rng(inner).integers(0, 99, (5, inner + 4)).astype(np.int32)
+    small = np.arange(2 * inner, dtype=np.int32).reshape(2, inner)
+    wide, slim, room = big.strides, small.strides, (3, 4)
+    for place in ((0, 0), (3, 4), (1, 2), (4, 0), (-1, 1), (0, -3), (9, -9)):
+        inside = all(0 <= at <= most for at, most in zip(place, room, strict=True))
+        clamped = [min(max(at, 0), most) for at, most in zip(place, room, strict=True)]
+        if moves == "index":
+            wrapped = [at + n + 1 if at < 0 else at for at, n in zip(place, room, strict=True)]
+            clamped = [max(at, 0) for at in wrapped]
+            inside = all(at <= most for at, most in zip(clamped, room, strict=True))
+        key = tuple(slice(at, at + n) for at, n in zip(clamped, small.shape, strict=True))
+        froms, tos = (slim, wide) if moves == "target" else (wide, slim)
+        box = list(zip(small.shape, froms, tos, strict=True))
+        plan = plan_placed_copy(
+            box, 4, isa, room=room, strides=wide, index_bits=64, moves=moves
+        )
+        source, target = (small, big.copy()) if moves == "target" else (big, small * 0 - 1)
+        want = target.copy()
+        if moves == "target":
+            want[key] = small
+        elif inside:
+            want = big[key]
+        status = np.zeros(8, np.int64)
+        args = (source, target, np.array(place), status, *plan.numbers)
+        _, got, _, told = run(plan.spec, *args, items=plan.items, isa=isa)
+        np.testing.assert_array_equal(got, want)
+        assert told[0] == (0 if inside or moves == "target" else 1 << 48)
