@@ -48,6 +48,27 @@ def _largest(fn: Function, source: Pointer, n: Value) -> Value:
     return fn.reduce("max", best[0]).to(i64)
 
 
+def _each(
+    fn: Function, n: Value, change: Callable[[Value, int], None], carry: list[Any] | None = None
+) -> None:
+    """change(j, j % 4) for j < n, four in a turn."""
+    four = n / 4 * 4
+    with fn.loop(four, step=4, carry=carry) as at:
+        for j in range(4):
+            change(at + j, j)
+    with fn.loop(n, start=four, carry=carry) as at:
+        change(at, 0)
+
+
+def _look_up(fn: Function, source: Pointer, here: Pointer, target: Pointer, n: Value) -> None:
+    """target[j] = here[source[j]] for j < n."""
+
+    def change(at: Value, _: int) -> None:
+        target[at] = here[source[at].to(i64)]
+
+    _each(fn, n, change)
+
+
 class _Blocks(KernelSpec):
     """Rows, as many at a time as a vector has int64 lanes: what a row has once is a lane.
 
@@ -117,23 +138,23 @@ class Softmax8(_Blocks):
 
             self.blocks(
                 fn, own.cast(i64),
-                lambda row: [self._look_up_short(fn, x + row * n, n, table, place(row))],
+                lambda row: [self._take_short(fn, x + row * n, n, table, place(row))],
                 lambda facts: list(reciprocal(facts[0], 12)),
                 lambda row, facts: self._scale(fn, place(row), y + row * n, n, *facts),
             )  # fmt: skip
             return fn.ir()
         with fn.loop(fn.end, start=fn.begin) as row:
             source = x + row * n
-            self._look_up(fn, source, n, table, exps)
+            self._take(fn, source, n, table, exps)
             factor, shift = reciprocal(self._sum(fn, exps, n), 12)
             self._scale(fn, exps, y + row * n, n, factor, shift)
         return fn.ir()
 
     @staticmethod
-    def _look_up_short(
+    def _take_short(
         fn: Function, source: Pointer, n: Value, table: Pointer, exps: Pointer
     ) -> Value:
-        """As `_look_up`; the sum as from `_sum`."""
+        """As `_take`; the sum as from `_sum`."""
         best = [source[0].to(i64)]
         with fn.loop(n, start=1, carry=best) as at:
             best[0] = fn.maximum(best[0], source[at].to(i64))
@@ -144,17 +165,12 @@ class Softmax8(_Blocks):
             total[0] = total[0] + ((value + (1 << 11)) >> 12).to(i64)
         return total[0]
 
-    def _look_up(
+    def _take(
         self, fn: Function, source: Pointer, n: Value, table: Pointer, exps: Pointer
     ) -> None:
         """exps[j] = table[255 + x[j] - largest x]."""
         here = table + (fn.const(255, i64) - _largest(fn, source, n))
-        four = n / 4 * 4
-        with fn.loop(four, step=4) as at:
-            for j in range(4):
-                exps[at + j] = here[source[at + j].to(i64)]
-        with fn.loop(n, start=four) as at:
-            exps[at] = here[source[at].to(i64)]
+        _look_up(fn, source, here, exps, n)
 
     def _sum(self, fn: Function, exps: Pointer, n: Value) -> Value:
         """The sum (i64) of the exponentials in Q12.19, each rounded half up."""
@@ -191,9 +207,10 @@ class Softmax8(_Blocks):
 class LogSoftmax8(_Blocks):
     """Fixed-point logarithms of the softmax of rows of n bytes, in sixteenths, at most 0.
 
-    Arguments: x, y, n, scratch, stride, exps, differences (int32 tables of the differences 0 ...
-    255 from the largest code: exp in Q12.19, the difference in Q5.26), least, then multiplier,
-    left and right shift of what turns a logarithm into codes, which only `bounded` rows have.
+    Arguments: x, y, exps, differences (int32 tables of the differences -255 ... 0 from the
+    largest code: exp in Q12.19, the difference in Q5.26), scratch, stride, n, least, then
+    multiplier, left and right shift of what turns a logarithm into codes, which only `bounded`
+    rows have.
     The scratch has n int32 more. An item is a row.
     """
 
@@ -215,10 +232,14 @@ class LogSoftmax8(_Blocks):
         def measure(row: Value) -> list[Value]:
             source = x + row * n
             top = _largest(fn, source, n)
-            total = [fn.const(0, i64)]
-            with fn.loop(n, carry=total) as at:
-                total[0] = total[0] + exps[top - source[at].to(i64)].to(i64)
-            return [fn.maximum(total[0], 1), top]
+            totals = [fn.const(0, i64)] * 4
+
+            def add(at: Value, place: int) -> None:
+                totals[place] = totals[place] + here[source[at].to(i64)].to(i64)
+
+            here = exps + (fn.const(255, i64) - top)
+            _each(fn, n, add, totals)
+            return [fn.maximum(totals[0] + totals[1] + (totals[2] + totals[3]), 1), top]
 
         def change(facts: list[Value]) -> list[Value]:
             log_sum = log_of_sum(fn.minimum(facts[0], (1 << 31) - 1))
@@ -232,8 +253,7 @@ class LogSoftmax8(_Blocks):
             log_sum, top, bound = facts
             values = (own + FACTS * isa.vector_bytes).cast(i32)
             source = x + row * n
-            with fn.loop(n) as at:
-                values[at] = differences[top - source[at].to(i64)]
+            _look_up(fn, source, differences + (fn.const(255, i64) - top), values, n)
             self._round(fn, source, values, y + row * n, (n, log_sum, top + bound))
 
         self.blocks(fn, own.cast(i64), measure, change, finish)

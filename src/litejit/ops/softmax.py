@@ -304,7 +304,7 @@ class LogSoftmax(Op):
         scaled = differences.scaled(-np.arange(256))
         tables = [
             steps.constant(name, partial(table.astype, np.int32))
-            for name, table in (("exponentials", exps), ("differences", scaled))
+            for name, table in (("exponentials", exps[::-1]), ("differences", scaled[::-1]))
         ]
         bounded = differences.shift > 0
         divisor, shift = differences.to_codes() if bounded else (0, 0)
