@@ -363,9 +363,12 @@ def test_signal_kernels_keep_their_state_and_tables(
     assert signal(name, inputs, outputs, "cortex-m", **options) == cortex
 
 
-def test_a_signal_kernel_without_its_options_is_refused() -> None:
+def test_numbers_that_options_do_not_name_are_0() -> None:
+    operands = [((2, 8), I16)], [((2, 8), I16)]
+    missing = signal("SignalDelay", *operands, "wheel")
+    assert missing == signal("SignalDelay", *operands, "wheel", delay_length=0)
     with pytest.raises(PrepareError, match="its options have no number 'delay_length'"):
-        signal("SignalDelay", [((2, 8), I16)], [((2, 8), I16)], "wheel")
+        signal("SignalDelay", *operands, "wheel", delay_length="3")
 
 
 def test_a_signal_kernel_with_endless_state_is_refused() -> None:

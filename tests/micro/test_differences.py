@@ -20,10 +20,11 @@ from litejit.model.options import (
     PackOptions,
     Padding,
     ReducerOptions,
+    ResizeBilinearOptions,
 )
 from litejit.ops import fixedpoint
 from litejit.record import replace
-from litejit.types import F32, I8, I16, I32, I64, Array, DType
+from litejit.types import BOOL, F32, I8, I16, I32, I64, U32, Array, DType
 
 BIG = 1 << 22
 
@@ -224,3 +225,25 @@ def test_floats_are_summed_one_after_the_other(
     if name == "MEAN":
         total /= np.float32(x.size // total.size)
     np.testing.assert_array_equal(run(model, x), total)
+
+
+@pytest.mark.parametrize("name", ["FLOAT32", "INT8", "INT32", "UINT32"])
+def test_numbers_become_truth_values(name: str) -> None:
+    dtype = next(d for d in (F32, I8, I32, U32) if d.name == name)
+    model = runnable("CAST", [((3,), dtype)], [((3,), BOOL)])
+    assert run(model, np.array([0, 1, 2], dtype.numpy)).tolist() == [False, True, True]
+
+
+def test_blocks_are_padded_by_code_0() -> None:
+    scale = per_channel([0.5], [3])
+    pads = ((2, 2), I32, ints(1, 0, 0, 0))
+    inputs = [((1, 1, 2, 1), I8, scale), ((2,), I32, ints(2, 1)), pads]
+    model = runnable("SPACE_TO_BATCH_ND", inputs, [((2, 1, 2, 1), I8, scale)])
+    assert run(model, np.array([[[[7], [8]]]], np.int8)).ravel().tolist() == [0, 0, 7, 8]
+
+
+def test_aligned_corners_and_half_pixel_centers_exclude_each_other() -> None:
+    inputs = [((1, 2, 2, 1), F32), ((2,), I32, ints(4, 4))]
+    options = ResizeBilinearOptions(align_corners=True, half_pixel_centers=True)
+    model = runnable("RESIZE_BILINEAR", inputs, [((1, 4, 4, 1), F32)], options=options)
+    assert "align" in refusal(model)

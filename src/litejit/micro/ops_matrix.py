@@ -13,7 +13,7 @@ from typing import ClassVar
 import numpy as np
 
 from litejit.micro.file_bytes import bytes_from
-from litejit.ops import conv, matmul, sums, svdf
+from litejit.ops import conv, matmul, spatial, sums, svdf
 from litejit.ops import fixedpoint as fixed
 from litejit.ops.base import Lowering, Node, Types
 from litejit.record import replace
@@ -206,3 +206,19 @@ class SVDF(svdf.SVDF):
     """int8 results are clamped to int8, whatever the activation is."""
 
     needs_relu: ClassVar[bool] = False
+
+
+class SpaceToBatch(spatial.SpaceToBatchND):
+    """Padded by code 0, whatever it stands for: the kernel never learns the zero point."""
+
+    def reference(self, node: Node, x: Array, block: Array, paddings: Array) -> Array:
+        """As LiteRT's of numbers that are not quantized."""
+        return super().reference(_without_zero_point(node), x, block, paddings)
+
+    def lower(self, node: Node, steps: Lowering) -> None:
+        """As LiteRT's of numbers that are not quantized."""
+        super().lower(_without_zero_point(node), steps)
+
+
+def _without_zero_point(node: Node) -> Node:
+    return node.with_types(node.inputs, (replace(node.output(0), quantization=None),))

@@ -27,6 +27,7 @@ from litejit.model.options import (
     L2NormOptions,
     MulOptions,
     Pool2DOptions,
+    ResizeBilinearOptions,
     SpaceToDepthOptions,
     SubOptions,
 )
@@ -274,6 +275,13 @@ def _scale_of_svdf_bias(view: View) -> Iterator[Complaint]:
         yield "prepare", problem, "quantize again with a newer converter"
 
 
+def _one_kind_of_centres(view: View) -> Iterator[Complaint]:
+    options = view.options(ResizeBilinearOptions)
+    if options.align_corners and options.half_pixel_centers:
+        problem = "it has both aligned corners and half pixel centers"
+        yield "prepare", problem, "choose one of them"
+
+
 def _alpha_of_int8(view: View) -> Iterator[Complaint]:
     if view.need("o0").dtype == "INT16" and view.need("i1").dtype != "INT8":
         yield "prepare", f"its slope is {view.need('i1').dtype}", "quantize the slope to INT8"
@@ -361,7 +369,7 @@ RULES: dict[str, tuple[Rule, ...]] = {
     "PAD": _PADDED,
     "PADV2": (*_PADDED, _same_types("i0", "i2"), _pad_value),
     "RESHAPE": (_ALIKE, shapes.reshaped),
-    "RESIZE_BILINEAR": (*_FOUR, _constant(1)),
+    "RESIZE_BILINEAR": (*_FOUR, _constant(1), _one_kind_of_centres),
     "RESIZE_NEAREST_NEIGHBOR": (*_FOUR, _constant(1)),
     "REVERSE_V2": (_rank("i1", 1, 1), _ALIKE),
     "SELECT_V2": (_same_types("i1", "i2"), shapes.selected),

@@ -20,7 +20,8 @@ _OWN = {
     " SQUARED_DIFFERENCE:SquaredDifference GREATER:Greater RSQRT:Rsqrt"
     " ZEROS_LIKE:ZerosLike RELU:Relu SUM:Sum DIV:Div ABS:Abs MEAN:Mean",
     "ops_matrix": "CONV_2D:Conv2D DEPTHWISE_CONV_2D:DepthwiseConv2D SVDF:SVDF"
-    " TRANSPOSE_CONV:TransposeConv FULLY_CONNECTED:FullyConnected BATCH_MATMUL:BatchMatMul",
+    " TRANSPOSE_CONV:TransposeConv FULLY_CONNECTED:FullyConnected BATCH_MATMUL:BatchMatMul"
+    " SPACE_TO_BATCH_ND:SpaceToBatch",
     "ops_lstm": "UNIDIRECTIONAL_SEQUENCE_LSTM:SequenceLSTM",
     "ops_custom": "BasicClassifier:BasicClassifier CIRCULAR_BUFFER:CircularBuffer"
     " TFLM_DECODE:Decode",

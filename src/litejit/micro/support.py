@@ -58,7 +58,7 @@ BUILTINS: dict[str, tuple[str, str]] = {
     "BROADCAST_ARGS": ("i32 i32 -> i32 | i64 i64 -> i64", ""),
     "BROADCAST_TO": ("* i32,i64", ""),
     "CALL_ONCE": ("", ""),
-    "CAST": ("", "f32,i8,i16,i32,u32,b -> f32,i8,i16,i32,u32"),
+    "CAST": ("", "f32,i8,i16,i32,u32,b -> f32,i8,i16,i32,u32,b"),
     "CEIL": _FLOAT_ONLY,
     "CONCATENATION": (
         "f32 -> f32 | i8 -> i8 | i16 -> i16 | i32 -> i32 | i64 -> i64 | b -> b",
