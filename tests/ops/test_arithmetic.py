@@ -167,7 +167,8 @@ def test_sums_of_many_floats_end_at_the_largest_number() -> None:
 
 @pytest.mark.parametrize("activation", [4, 5], ids=["TANH", "SIGN_BIT"])
 def test_activations_that_do_not_clamp_change_nothing(activation: int) -> None:
-    y = evaluate("ADD", options.AddOptions(activation=Activation(activation)), Q(f([1, -5])), Q(f([7, 2])))
+    plain = options.AddOptions(activation=Activation(activation))
+    y = evaluate("ADD", plain, Q(f([1, -5])), Q(f([7, 2])))
     assert y.tolist() == [8, -3]
     q = Q(i8([1, -50]), 1.0)
     y = evaluate("MUL", options.MulOptions(activation=Activation(activation)), q, q, scale=100.0)
