@@ -155,15 +155,16 @@ def test_weights_of_four_and_two_bits_count_as_eight(isa):
         sample.narrowed(bits).check(isa)
 
 
-def test_the_images_of_a_batch_are_one_call():
+def test_a_batch_takes_as_many_calls_as_one_image():
     rng = np.random.default_rng(32)
-    for sample in (
-        conv_sample(rng, (2000, 3, 3, 8), (20, 2, 2, 8)),
-        conv_sample(rng, (3, 14, 14, 48), (64, 3, 3, 48)),
-        conv_sample(rng, (3, 7, 18, 9), (16, 3, 3, 9)),
-        depthwise_sample(rng, (5, 6, 7, 20), (3, 3), stride=(2, 2)),
+    for sample, batch, shape, more in (
+        (conv_sample, 2000, (3, 3, 8), {"filter": (20, 2, 2, 8)}),
+        (conv_sample, 3, (14, 14, 48), {"filter": (64, 3, 3, 48)}),
+        (conv_sample, 3, (7, 18, 9), {"filter": (16, 3, 3, 9)}),
+        (depthwise_sample, 5, (6, 7, 20), {"window": (3, 3), "stride": (2, 2)}),
     ):
-        assert sample.check(ISAS[0]) == 1
+        one, many = (sample(rng, (n, *shape), **more) for n in (1, batch))
+        assert many.check(ISAS[0]) == one.check(ISAS[0])
 
 
 @pytest.mark.parametrize("isa", ISAS, ids=NAMES)
