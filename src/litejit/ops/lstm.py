@@ -88,11 +88,11 @@ def _lower(node: Node, steps: Lowering, *, time_major: bool) -> None:
     cell = PLACES.of(node.inputs)
     size = sizes(cell, time_major=time_major)
     if cell.x.dtype == I8:
-        from litejit.ops.lstm_lower_int8 import lower
+        from litejit.ops.lstm_integer_lowering import lower
 
         lower(node, steps, PLACES, cell, size)
         return
-    from litejit.ops.rnn_lower import Rows, lower_lstm
+    from litejit.ops.rnn_lowering import Rows, lower_lstm
 
     source = steps.inputs[PLACES.x]
     if size.steps and source is not None:
@@ -254,6 +254,6 @@ class BidirectionalSequenceLSTM(Op):
 
     def lower(self, node: Node, steps: Lowering) -> None:
         """One call for each direction, or none."""
-        from litejit.ops.rnn_lower import lower_bidirectional_lstm
+        from litejit.ops.rnn_lowering import lower_bidirectional_lstm
 
         lower_bidirectional_lstm(node, steps, (FORWARD, BACKWARD))

@@ -79,7 +79,7 @@ class Direction:
 
 def _lower(node: Node, steps: Lowering, *, time_major: bool) -> None:
     """The kernel of a layer of floats."""
-    from litejit.ops.rnn_lower import Rows, lower_layer
+    from litejit.ops.rnn_lowering import Rows, lower_layer
 
     source, size = steps.inputs[0], _sizes(node, 1, time_major=time_major)
     if size.steps and source is not None:
@@ -243,7 +243,7 @@ class BidirectionalSequenceRNN(Op):
 
     def lower(self, node: Node, steps: Lowering) -> None:
         """One call for each direction; none for what is run again and again."""
-        from litejit.ops.rnn_lower import lower_bidirectional_layer
+        from litejit.ops.rnn_lowering import lower_bidirectional_layer
 
         major = node.options.time_major
         sizes = [_sizes(node, first, time_major=major) for first in (1, 5)]

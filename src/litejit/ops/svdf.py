@@ -130,7 +130,7 @@ class SVDF(Op):
 
     def lower(self, node: Node, steps: Lowering) -> None:
         """A kernel for floats and one for integers."""
-        from litejit.ops.rnn_lower import lower_svdf
+        from litejit.ops.rnn_lowering import lower_svdf
 
         lower_svdf(node, steps, scales(node) if node.input(0).dtype == I8 else None)
 
