@@ -117,7 +117,9 @@ def test_paddings_crop_and_stretch(kind, low, high, inner):
 
 
 def test_negative_interiors_are_refused():
-    options = StablehloPadOptions(interior_padding=(-1,))
+    options = StablehloPadOptions(
+        edge_padding_low=(0,), edge_padding_high=(0,), interior_padding=(-1,)
+    )
     with pytest.raises(RuntimeError, match="interior"):
         run("STABLEHLO_PAD", options, [Given(np.zeros(3, np.float32)), fixed(np.float32(0))], [F32])
 
