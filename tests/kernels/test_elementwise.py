@@ -10,7 +10,7 @@ from tests.kernels.harness import HOST_ISAS, run
 
 from litejit.codegen.isa import ISAS, Isa
 from litejit.codegen.lang import f32
-from litejit.kernels import conversion, fixed_rows, lookup16, requantize
+from litejit.kernels import conversion, lookup16, requantize, softmax_fixed
 from litejit.kernels import elementwise as kernels
 from litejit.kernels.arithmetic_int8 import (
     HALF,
@@ -319,9 +319,9 @@ def test_kernels_compile_for_other_machines(isa: Isa) -> None:
         Shifted16Spec(0, (1, 1), (I16, I16), I16, (), False, -1),
         HighProductSpec(0, (1, 1), (I16, I16), I8, (), False),
         Total8Spec(0, (1, 1, 1), (I8, I8, I8), I8, ("wide",), True),
-        fixed_rows.LogSoftmax8(True, True),
-        fixed_rows.L2Norm8(False),
-        fixed_rows.Softmax16(),
+        softmax_fixed.LogSoftmax8(True, True),
+        softmax_fixed.L2Norm8(False),
+        softmax_fixed.Softmax16(),
         SoftmaxShortFloats(F16),
         Sum8Spec(1, (1, 1), (I8, I8), I8, (HALF, "u64", "u64"), True, 20, 1, False),
     ]

@@ -8,8 +8,8 @@ from tests.kernels.harness import HOST_ISAS, run
 
 from litejit.codegen import isa as isas
 from litejit.codegen import llvm
-from litejit.kernels.fixed_rows import Softmax8, scratch_bytes
 from litejit.kernels.softmax import L2NormF32, SoftmaxF32
+from litejit.kernels.softmax_fixed import Softmax8, scratch_bytes
 from litejit.ops.softmax import Differences, softmax8
 
 BY_ISA = pytest.mark.parametrize("isa", HOST_ISAS, ids=lambda isa: isa.name)

@@ -190,7 +190,9 @@ class Mean(reductions.Mean):
 
 
 class AddN(bitwise.AddN):
-    """float32, and int8 tensors of one scale: their terms are summed with 20 more bits."""
+    """float32 without bounds, and int8 of one scale: terms are summed with 20 more bits."""
+
+    is_bounded: ClassVar[bool] = False
 
     def infer(self, node: Node) -> Types:
         """One output, as the first input."""
@@ -214,10 +216,10 @@ class AddN(bitwise.AddN):
 
     def lower(self, node: Node, steps: Lowering) -> None:
         """The sum of int8 terms is that of codes: the first multiplier is a half."""
-        from litejit.ops import lowering
+        from litejit.ops import elementwise_lowering
 
         if node.input(0).dtype == I8:
-            lowering.total8(node, steps, _one_scale(node)[1])
+            elementwise_lowering.total8(node, steps, _one_scale(node)[1])
         else:
             super().lower(node, steps)
 
@@ -286,11 +288,11 @@ class SquaredDifference(arithmetic.SquaredDifference):
 
     def lower(self, node: Node, steps: Lowering) -> None:
         """Exact vector kernels."""
-        from litejit.ops import lowering
+        from litejit.ops import elementwise_lowering
 
         if self.is_quantized(node):
             terms = arithmetic.common_scale(node, self.left_shift(node), squared=True)
-            lowering.sum8(node, steps, terms, -1, squared=True)
+            elementwise_lowering.sum8(node, steps, terms, -1, squared=True)
         else:
             super().lower(node, steps)
 
@@ -359,9 +361,9 @@ class Cast(quantize.Cast):
 
     def lower(self, node: Node, steps: Lowering) -> None:
         """As LiteRT's, but for NaN."""
-        from litejit.ops import lowering
+        from litejit.ops import elementwise_lowering
 
-        lowering.cast(node, steps, nan_is_zero=node.input(0).dtype == F32)
+        elementwise_lowering.cast(node, steps, nan_is_zero=node.input(0).dtype == F32)
 
 
 class Quantize(quantize.Quantize):

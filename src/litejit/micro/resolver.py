@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 
 from litejit.micro import support
+from litejit.model import Operator
+from litejit.model.options import Activation
 from litejit.ops.base import Arrays, Lowering, Node, Op, Types
 from litejit.ops.elementwise import Unary
 from litejit.ops.resolver import BuiltinOpResolver
@@ -98,6 +100,12 @@ def narrowed(op: Op, name: str, *, custom: bool) -> Op:
         # where types may be refused in a run, there is something to run
         keeps_bytes = op.keeps_bytes and not support.refuses_in_runs(name, custom=custom)
 
+        def decode_options(self, operator: Operator, who: str) -> Any:
+            options = super().decode_options(operator, who)
+            if name in _CLAMPING and options.activation not in _CLAMPS:
+                return replace(options, activation=Activation.NONE)
+            return options
+
         def infer(self, node: Node) -> Types:
             stage = support.refusing_stage(name, *_names(node), custom=custom)
             text = f"types {_listed(node)} are not supported by TFLM"
@@ -122,9 +130,9 @@ def narrowed(op: Op, name: str, *, custom: bool) -> Op:
             if support.refusing_stage(name, *_names(node), custom=custom):
                 return
             if isinstance(self, Unary) and node.input(0).dtype == node.output(0).dtype == I16:
-                from litejit.ops import lowering
+                from litejit.ops import elementwise_lowering
 
-                lowering.table16(node, steps)
+                elementwise_lowering.table16(node, steps)
             elif not _depends_on_data(super().infer, _with_codes_alone(name, node)):
                 super().lower(node, steps)
 
@@ -132,6 +140,13 @@ def narrowed(op: Op, name: str, *, custom: bool) -> Op:
     result: Op = Narrowed()
     return result
 
+
+# Operators that know no other fused activations than clamps, and let all others pass
+_CLAMPING = (
+    *("ADD", "SUB", "MUL", "DIV", "CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV"),
+    *("FULLY_CONNECTED", "AVERAGE_POOL_2D", "MAX_POOL_2D", "L2_POOL_2D"),
+)
+_CLAMPS = (Activation.RELU, Activation.RELU_N1_TO_1, Activation.RELU6)
 
 # Operators that move codes and, in TFLM, never ask whether both sides mean the same by them
 _MOVERS = (

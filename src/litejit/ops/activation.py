@@ -282,11 +282,11 @@ class _Relu(Unary):
 
     def lower(self, node: Node, steps: Lowering) -> None:
         """int16 by a rescaling; a table for 8-bit tensors."""
-        from litejit.ops import lowering
+        from litejit.ops import elementwise_lowering
 
         if node.input(0).dtype == I16:
             first = fixedpoint.quantize_multiplier(self.multiplier(node))
-            lowering.piecewise8(node, steps, first, limits=self.limits(node.output(0)))
+            elementwise_lowering.piecewise8(node, steps, first, limits=self.limits(node.output(0)))
         else:
             super().lower(node, steps)
 
@@ -386,14 +386,14 @@ class LeakyRelu(Unary):
 
     def lower(self, node: Node, steps: Lowering) -> None:
         """int16 by two rescalings; a table for 8-bit tensors."""
-        from litejit.ops import lowering
+        from litejit.ops import elementwise_lowering
 
         if node.input(0).dtype == I16:
             first, second = (
                 fixedpoint.quantize_multiplier(abs(real)) for real in self.multipliers(node)
             )
             negates = self.multipliers(node)[1] < 0
-            lowering.piecewise8(node, steps, first, second, negates=negates)
+            elementwise_lowering.piecewise8(node, steps, first, second, negates=negates)
         else:
             super().lower(node, steps)
 
@@ -448,11 +448,11 @@ class Prelu(Binary):
 
     def lower(self, node: Node, steps: Lowering) -> None:
         """Exact vector kernels for quantized tensors too."""
-        from litejit.ops import lowering
+        from litejit.ops import elementwise_lowering
 
         if self.is_quantized(node):
             first, second = (fixedpoint.quantize_multiplier(m) for m in self.multipliers(node))
-            lowering.piecewise8(node, steps, first, second)
+            elementwise_lowering.piecewise8(node, steps, first, second)
         else:
             super().lower(node, steps)
 
@@ -495,6 +495,6 @@ class Gelu(Unary):
 
     def lower(self, node: Node, steps: Lowering) -> None:
         """The kernel of the form that the options name."""
-        from litejit.ops import lowering
+        from litejit.ops.elementwise_lowering import unary
 
-        lowering.unary(node, steps, "gelu_tanh" if node.options.approximate else "gelu", ())
+        unary(node, steps, "gelu_tanh" if node.options.approximate else "gelu", ())

@@ -138,7 +138,7 @@ class _Sum(Binary):
 
     def lower(self, node: Node, steps: Lowering) -> None:
         """Exact vector kernels for 8-bit sums too."""
-        from litejit.ops import lowering
+        from litejit.ops import elementwise_lowering
 
         if not self.is_quantized(node):
             super().lower(node, steps)
@@ -146,10 +146,10 @@ class _Sum(Binary):
         shifts = self.shifts(node)
         if shifts is None:
             left = 15 if node.input(0).dtype == I16 else 20
-            lowering.sum8(node, steps, common_scale(node, left), self.sign)
+            elementwise_lowering.sum8(node, steps, common_scale(node, left), self.sign)
         else:
             limits = fixedpoint.activation_range(node.output(0), int(node.options.activation))
-            lowering.shifted16(node, steps, shifts, limits, self.sign)
+            elementwise_lowering.shifted16(node, steps, shifts, limits, self.sign)
 
 
 @builtin("ADD", versions=range(1, 6))
@@ -259,7 +259,7 @@ class Mul(Binary):
 
     def lower(self, node: Node, steps: Lowering) -> None:
         """Exact vector kernels for 8-bit products too."""
-        from litejit.ops import lowering
+        from litejit.ops import elementwise_lowering
 
         if not self.is_quantized(node):
             super().lower(node, steps)
@@ -267,9 +267,9 @@ class Mul(Binary):
         limits = fixedpoint.activation_range(node.output(0), int(node.options.activation))
         if node.input(0).dtype == node.output(0).dtype:
             multiplier = fixedpoint.quantize_multiplier(self.multiplier(node))
-            lowering.product8(node, steps, multiplier, limits)
+            elementwise_lowering.product8(node, steps, multiplier, limits)
         else:
-            lowering.high_product(node, steps, limits)
+            elementwise_lowering.high_product(node, steps, limits)
 
 
 @builtin("DIV", versions=range(1, 3))
@@ -328,12 +328,12 @@ class Div(Binary):
 
     def lower(self, node: Node, steps: Lowering) -> None:
         """Exact vector kernels, which check the divisors."""
-        from litejit.ops import lowering
+        from litejit.ops import elementwise_lowering
 
         if self.is_quantized(node):
             multiplier = fixedpoint.quantize_multiplier(self.multiplier(node))
             limits = fixedpoint.activation_range(node.output(0), int(node.options.activation))
-            lowering.quotient8(node, steps, multiplier, limits, checked=self.checked)
+            elementwise_lowering.quotient8(node, steps, multiplier, limits, checked=self.checked)
         else:
             super().lower(node, steps)
 
@@ -408,11 +408,11 @@ class SquaredDifference(Binary):
 
     def lower(self, node: Node, steps: Lowering) -> None:
         """An exact vector kernel for int8 too."""
-        from litejit.ops import lowering
+        from litejit.ops import elementwise_lowering
 
         if self.is_quantized(node):
             terms = common_scale(node, 7, squared=True)
-            lowering.sum8(node, steps, terms, -1, squared=True)
+            elementwise_lowering.sum8(node, steps, terms, -1, squared=True)
         else:
             super().lower(node, steps)
 

@@ -98,6 +98,7 @@ class AddN(Op):
     options = options.AddNOptions
     arity = (2, 1 << 16)
     is_elementwise = True
+    is_bounded: ClassVar[bool] = True
 
     def infer(self, node: Node) -> Types:
         """One output, as the first input."""
@@ -115,17 +116,19 @@ class AddN(Op):
         total = np.array(inputs[0])
         with np.errstate(all="ignore"):
             for other in inputs[1:]:
-                total = clamped(node, total + other, 0, node.output(0).dtype)
+                total = total + other
+                if self.is_bounded:
+                    total = clamped(node, total, 0, node.output(0).dtype)
         return np.asarray(total, node.output(0).dtype.numpy)
 
     def lower(self, node: Node, steps: Lowering) -> None:
         """One pass over all tensors."""
-        from litejit.ops import lowering
+        from litejit.ops import elementwise_lowering
 
-        if node.output(0).dtype == F32:
-            lowering.function(node, steps, "bounded_sum", (-largest(F32), largest(F32)))
+        if node.output(0).dtype == F32 and self.is_bounded:
+            elementwise_lowering.function(node, steps, "bounded_sum", (-largest(F32), largest(F32)))
         else:
-            lowering.function(node, steps, "sum")
+            elementwise_lowering.function(node, steps, "sum")
 
 
 _ALL = (F16, F32, F64, I8, I16, I32, I64, U8, U16, U32, U64, BOOL)
@@ -162,10 +165,10 @@ class _Stablehlo(Op):
 
     def lower(self, node: Node, steps: Lowering) -> None:
         """A vector kernel."""
-        from litejit.ops import lowering
+        from litejit.ops import elementwise_lowering
 
         other = self.of_bools if node.input(0).dtype == BOOL else ""
-        lowering.function(node, steps, other or self.kernel)
+        elementwise_lowering.function(node, steps, other or self.kernel)
 
 
 @builtin("STABLEHLO_ADD")

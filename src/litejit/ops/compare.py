@@ -74,10 +74,10 @@ class _Comparison(Binary):
 
     def lower(self, node: Node, steps: Lowering) -> None:
         """Vector kernels; strings are compared in NumPy."""
-        from litejit.ops import lowering
+        from litejit.ops import elementwise_lowering
 
         if self.is_quantized(node):
-            lowering.compare8(node, steps, self.kernel)
+            elementwise_lowering.compare8(node, steps, self.kernel)
         elif node.input(0).dtype != STRING:
             super().lower(node, steps)
 
@@ -172,9 +172,9 @@ class _Select(Op):
 
     def lower(self, node: Node, steps: Lowering) -> None:
         """A vector kernel."""
-        from litejit.ops import lowering
+        from litejit.ops import elementwise_lowering
 
-        lowering.select(node, steps)
+        elementwise_lowering.select(node, steps)
 
 
 @builtin("SELECT", versions=range(1, 5))

@@ -107,9 +107,9 @@ class Unary(Op):
 
     def lower(self, node: Node, steps: Lowering) -> None:
         """A 256-byte table for 8-bit tensors, a vector kernel for float32."""
-        from litejit.ops import lowering
+        from litejit.ops import elementwise_lowering
 
-        lowering.unary(node, steps, self.kernel, self.kernel_parameters(node))
+        elementwise_lowering.unary(node, steps, self.kernel, self.kernel_parameters(node))
 
     def kernel_parameters(self, node: Node) -> tuple[float, ...]:
         """Numbers that the kernel takes besides x."""
@@ -172,10 +172,10 @@ class Binary(Op):
 
     def lower(self, node: Node, steps: Lowering) -> None:
         """A vector kernel for float32 and plain integers."""
-        from litejit.ops import lowering
+        from litejit.ops import elementwise_lowering
 
         if not self.is_quantized(node):
-            lowering.binary(node, steps, self.kernel)
+            elementwise_lowering.binary(node, steps, self.kernel)
 
 
 def unary(

@@ -146,9 +146,9 @@ class Quantize(Op):
 
     def lower(self, node: Node, steps: Lowering) -> None:
         """A vector kernel from float32, a table from 8-bit to 8-bit codes."""
-        from litejit.ops import lowering
+        from litejit.ops.elementwise_lowering import quantize
 
-        lowering.quantize(node, steps, to_even=self.rounds_to_even(node), wraps=self.wraps)
+        quantize(node, steps, to_even=self.rounds_to_even(node), wraps=self.wraps)
 
 
 @builtin("DEQUANTIZE", versions=range(1, 10))
@@ -182,9 +182,9 @@ class Dequantize(Op):
 
     def lower(self, node: Node, steps: Lowering) -> None:
         """A vector kernel from 8- and 16-bit codes with one scale."""
-        from litejit.ops import lowering
+        from litejit.ops import elementwise_lowering
 
-        lowering.dequantize(node, steps)
+        elementwise_lowering.dequantize(node, steps)
 
 
 _CAST = (I8, U8, I16, U16, I32, U32, I64, F16, BF16, F32, F64, BOOL, C64)
@@ -227,9 +227,9 @@ class Cast(Op):
 
     def lower(self, node: Node, steps: Lowering) -> None:
         """A vector kernel for the usual pairs."""
-        from litejit.ops import lowering
+        from litejit.ops import elementwise_lowering
 
-        lowering.cast(node, steps)
+        elementwise_lowering.cast(node, steps)
 
 
 def _saturated(x: Array, target: DType) -> Array:
@@ -282,10 +282,10 @@ class FakeQuant(Op):
 
     def lower(self, node: Node, steps: Lowering) -> None:
         """A vector kernel."""
-        from litejit.ops import lowering
+        from litejit.ops import elementwise_lowering
 
         numbers = tuple(float(number) for number in self.steps(node))
-        lowering.function(node, steps, "fake_quant", numbers)
+        elementwise_lowering.function(node, steps, "fake_quant", numbers)
 
 
 @builtin("BITCAST")

@@ -9,7 +9,7 @@ import numpy as np
 
 from litejit.kernels import requantize
 from litejit.kernels.reduce import FLOAT, PRODUCT, AcrossSpec, ArgAcrossSpec, ArgSpec, RowsSpec
-from litejit.kernels.running import RunningSumSpec
+from litejit.kernels.scan import RunningSumSpec
 from litejit.ops import fixedpoint
 from litejit.ops.blocks import copy_box, row_strides
 from litejit.ops.indexing import normal_axes, normal_axis
@@ -171,7 +171,7 @@ def lower_places(node: Node, steps: Lowering, *, largest: bool) -> None:
 def lower_running_sum(
     node: Node, steps: Lowering, multiplier: tuple[int, int] | None = None
 ) -> None:
-    """CUMSUM; `multiplier` rescales the sums of int8 (kernels/running)."""
+    """CUMSUM; `multiplier` rescales the sums of int8 (kernels/scan)."""
     x, axis, source = node.input(0), node.input(1), steps.inputs[0]
     if axis.value is None or source is None or x.size == 0:
         return

@@ -62,7 +62,7 @@ class SegmentSum(Op):
 
 def _lower_segments(node: Node, steps: Lowering, word: str, start: Any) -> None:
     """One kernel; `start` is what segments begin with."""
-    from litejit.kernels.running import SegmentSpec
+    from litejit.kernels.scan import SegmentSpec
 
     x, ids, y = node.input(0), node.input(1), node.output()
     (data, numbers, *_), (target,) = steps.inputs, steps.outputs
@@ -123,7 +123,10 @@ class _UnsortedSegment(Op):
 
     def start(self, dtype: np.dtype[Any]) -> Any:
         """What a segment without elements holds."""
-        raise NotImplementedError
+        if self.fold.identity is not None:
+            return self.fold.identity
+        limits = np.finfo(dtype) if dtype.kind == "f" else np.iinfo(dtype)
+        return limits.min if self.fold is np.fmax else limits.max
 
 
 @builtin("UNSORTED_SEGMENT_SUM")
@@ -134,9 +137,6 @@ class UnsortedSegmentSum(_UnsortedSegment):
     fold = np.add
     word = "sum"
 
-    def start(self, dtype: np.dtype[Any]) -> Any:
-        return 0
-
 
 @builtin("UNSORTED_SEGMENT_PROD")
 class UnsortedSegmentProd(_UnsortedSegment):
@@ -145,9 +145,6 @@ class UnsortedSegmentProd(_UnsortedSegment):
     options = UnsortedSegmentProdOptions
     fold = np.multiply
     word = "prod"
-
-    def start(self, dtype: np.dtype[Any]) -> Any:
-        return 1
 
 
 @builtin("UNSORTED_SEGMENT_MAX")
@@ -158,9 +155,6 @@ class UnsortedSegmentMax(_UnsortedSegment):
     fold = np.fmax
     word = "max"
 
-    def start(self, dtype: np.dtype[Any]) -> Any:
-        return (np.finfo(dtype) if dtype.kind == "f" else np.iinfo(dtype)).min
-
 
 @builtin("UNSORTED_SEGMENT_MIN")
 class UnsortedSegmentMin(_UnsortedSegment):
@@ -169,6 +163,3 @@ class UnsortedSegmentMin(_UnsortedSegment):
     options = UnsortedSegmentMinOptions
     fold = np.fmin
     word = "min"
-
-    def start(self, dtype: np.dtype[Any]) -> Any:
-        return (np.finfo(dtype) if dtype.kind == "f" else np.iinfo(dtype)).max

@@ -98,7 +98,7 @@ class TopK(Op):
 
     def lower(self, node: Node, steps: Lowering) -> None:
         """Rows as work items; not where a row of many could have to move as many again."""
-        from litejit.kernels.running import TopSpec
+        from litejit.kernels.scan import TopSpec
 
         x, source, places = node.input(0), steps.inputs[0], node.output(1)
         count, n = places.dims[-1], x.dims[-1]
@@ -122,6 +122,7 @@ class Unique(Op):
 
     options = UniqueOptions
     results = (2, 2)
+    checks_shape = True
 
     def infer(self, node: Node) -> Types:
         x = node.input(0)
@@ -139,6 +140,19 @@ class Unique(Op):
         rank[order] = np.arange(len(order))
         places = rank[inverse.reshape(-1)].astype(node.output(1).dtype.numpy)
         return x[np.sort(first)], places
+
+    def lower(self, node: Node, steps: Lowering) -> None:
+        from litejit.kernels.indexed import UniqueSpec
+
+        x, (values, places) = node.input(0), node.outputs
+        source = steps.inputs[0]
+        if source is None or values is None or places is None:
+            return
+        log = max(6, (2 * x.size).bit_length())
+        steps.call(
+            UniqueSpec(x.dtype, places.dtype.bits), source, *steps.outputs, steps.status,
+            steps.scratch(4 << log), x.size, values.size, log, items=1, cost_ns=20 + x.size * 3.0,
+        )  # fmt: skip
 
 
 @builtin("BUCKETIZE")

@@ -172,27 +172,27 @@ class Softmax(Op):
             steps.call(spec, *operands, items=x.size // n, cost_ns=cost)
 
     def _lower8(self, node: Node, steps: Lowering) -> None:
-        from litejit.kernels import fixed_rows
+        from litejit.kernels import softmax_fixed
 
         x, source = node.input(0), steps.inputs[0]
         assert source is not None
         n = x.dims[-1]
-        rows, is_short = x.size // n, n <= fixed_rows.SHORT
-        if n > fixed_rows.MOST_COLUMNS:
+        rows, is_short = x.size // n, n <= softmax_fixed.SHORT
+        if n > softmax_fixed.MOST_COLUMNS:
             return
         table = Differences(x.scale, self.beta(node)).table()[::-1].astype(np.int32)
         columns = n * steps.isa.vector_bytes // 8 if is_short else n
-        stride = fixed_rows.scratch_bytes(steps.isa, columns)
+        stride = softmax_fixed.scratch_bytes(steps.isa, columns)
         operands = (source, steps.outputs[0], n, steps.constant("exponentials", lambda: table))
         cost = rows * 25 + x.size * 0.5 + _vectors(node, steps) * 6
         scratch = steps.scratch(stride)
         steps.may_share()
         unsigned, wide = x.dtype.name == "UINT8", node.output().dtype.name == "INT16"
-        spec = fixed_rows.Softmax8(unsigned, wide, is_short)
+        spec = softmax_fixed.Softmax8(unsigned, wide, is_short)
         steps.call(spec, *operands, scratch, stride, items=rows, cost_ns=cost)
 
     def _lower16(self, node: Node, steps: Lowering) -> None:
-        from litejit.kernels.fixed_rows import Softmax16
+        from litejit.kernels.softmax_fixed import Softmax16
 
         x, source = node.input(0), steps.inputs[0]
         assert source is not None
@@ -286,7 +286,7 @@ class LogSoftmax(Op):
         return np.asarray(value + np.iinfo(x.dtype).max).astype(x.dtype)
 
     def lower(self, node: Node, steps: Lowering) -> None:
-        from litejit.kernels.fixed_rows import LogSoftmax8, scratch_bytes
+        from litejit.kernels.softmax_fixed import LogSoftmax8, scratch_bytes
 
         x, source = node.input(0), steps.inputs[0]
         if x.size == 0 or source is None:
@@ -355,7 +355,7 @@ class L2Normalization(Op):
         return np.asarray(np.clip(scaled + zero, info.min, info.max).reshape(x.shape), x.dtype)
 
     def lower(self, node: Node, steps: Lowering) -> None:
-        from litejit.kernels.fixed_rows import L2Norm8, scratch_bytes
+        from litejit.kernels.softmax_fixed import L2Norm8, scratch_bytes
 
         x, source = node.input(0), steps.inputs[0]
         if x.size == 0 or source is None:

@@ -48,9 +48,9 @@ class Table(Op):
 
     def lower(self, node: Node, steps: Lowering) -> None:
         """One byte permute for 64 elements, where the machine has it."""
-        from litejit.ops import lowering
+        from litejit.ops import elementwise_lowering
 
-        lowering.lookup(node, steps, node.options.table)
+        elementwise_lowering.lookup(node, steps, node.options.table)
 
 
 TABLE = Table()

@@ -202,9 +202,9 @@ class _ComplexPart(Op):
 
     def lower(self, node: Node, steps: Lowering) -> None:
         """A vector kernel."""
-        from litejit.ops import lowering
+        from litejit.ops import elementwise_lowering
 
-        lowering.function(node, steps, self.kernel)
+        elementwise_lowering.function(node, steps, self.kernel)
 
 
 @builtin("COMPLEX_ABS")

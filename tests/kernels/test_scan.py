@@ -10,7 +10,7 @@ from litejit.codegen import isa as isas
 from litejit.codegen import llvm
 from litejit.kernels import requantize
 from litejit.kernels.pool import NeighboursF32
-from litejit.kernels.running import TERM_SHIFT, RunningSumSpec, SegmentSpec, TopSpec
+from litejit.kernels.scan import TERM_SHIFT, RunningSumSpec, SegmentSpec, TopSpec
 from litejit.ops import fixedpoint
 from litejit.types import F32, I8, I16, I32, I64, U8
 
