@@ -14,6 +14,7 @@ from litejit.kernels.indexed import (
     GatherSpec,
     ReverseSequenceSpec,
     ScatterSpec,
+    UniqueSpec,
     WhereSpec,
 )
 from litejit.kernels.resize import pick_spec
@@ -178,6 +179,28 @@ def test_as_many_places_are_listed_as_were_asked_for_and_no_more(isa, dtype):
             both = min(count, len(want))
             np.testing.assert_array_equal(got[:both], want[:both])
             assert told[0] == (0 if count == len(want) else 1 << 48)
+
+
+@BY_ISA
+@pytest.mark.parametrize("dtype", [F32, U8, I32, I64], ids=str)
+@pytest.mark.parametrize("kind", [np.int32, np.int64])
+def test_distinct_elements_are_numbered_as_they_first_appear(isa, dtype, kind):
+    for n, high in ((0, 1), (1, 1), (7, 3), (64, 200), (500, 90)):
+        x = RNG.integers(0, high, n).astype(dtype.numpy)
+        if dtype == F32 and n > 2:
+            x[1::3], x[2], x[-1] = np.nan, -0.0, 0.0
+        _, first, inverse = np.unique(x, return_index=True, return_inverse=True)
+        order = np.sort(first)
+        for count in (len(first), len(first) + 1, max(len(first) - 1, 0)):
+            y, numbers = np.zeros(count, x.dtype), np.full(n, -1, kind)
+            status, log = np.zeros(8, np.int64), max(6, (2 * n).bit_length())
+            args = (x, y, numbers, status, np.zeros(1 << log, np.int32), n, count, log)
+            spec = UniqueSpec(dtype, 8 * numbers.itemsize)
+            _, got, at, told, _ = run(spec, *args, items=1, isa=isa)
+            both = min(count, len(first))
+            assert got[:both].tobytes() == x[order[:both]].tobytes()
+            np.testing.assert_array_equal(order[at], first[inverse.reshape(-1)])
+            assert told[0] == (0 if count == len(first) else 1 << 48)
 
 
 @BY_ISA

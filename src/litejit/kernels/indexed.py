@@ -232,6 +232,64 @@ class WhereSpec(KernelSpec):
         return fn.ir()
 
 
+class UniqueSpec(KernelSpec):
+    """The distinct elements of x as they first appear, and for each x the number of its equal.
+
+    Zeros of both signs are equal, and so are all NaN. Arguments: x, y, numbers (integers of
+    `bits`), status, table (scratch of 2 ** `log` int32, more than x has elements), n, count (of
+    distinct elements), log >= 6. Where there are more or less than `count`, `1 << 48` is stored
+    at `status`, and nothing behind y. There is one item.
+    """
+
+    dtype: DType
+    bits: int
+
+    def emit(self, name: str, isa: Isa) -> str:
+        """IR text of the kernel: `table` holds the first place of an element, or -1."""
+        fn = Function(
+            name, isa, x=Ptr(type_of(self.dtype)), y=Ptr(type_of(self.dtype)),
+            numbers=Ptr(Type("i", self.bits)), status=Ptr(i64), table=Ptr(i32),
+            n=i64, count=i64, log=i64,
+        )  # fmt: skip
+        x, y, numbers, status, table, n, count, log = fn.args
+        lanes, slots = isa.lanes(i32), fn.const(1, i64) << log
+        with fn.loop(slots, step=lanes) as i:
+            table.store(i, fn.const(-1, i32 * lanes))
+        found = [fn.const(0, i64)]
+        with fn.loop(n, carry=found) as i:
+            key, k = self._key(x[i]), found[0]
+            slot = [(key.to(u64) * 0x9E3779B97F4A7C15 >> (64 - log).to(u64)).to(i64)]
+
+            def is_others(key: Value = key, slot: list[Value] = slot) -> Value:
+                first: Value = table[slot[0]].to(i64)
+                same = self._key(x[fn.maximum(first, 0)]).equals(key)
+                return (first >= 0) & (same ^ True)
+
+            with fn.loop_while(is_others, slot):
+                slot[0] = (slot[0] + 1) & (slots - 1)
+            first = table[slot[0]].to(i64)
+            is_new = first < 0
+            with fn.when(is_new):
+                table[slot[0]] = i.to(i32)
+                numbers[i] = k.to(numbers.element)
+            with fn.when(is_new & (k < count)):
+                y[k] = x[i]
+            numbers[i] = numbers[is_new.choose(i, first)]
+            found[0] = k + is_new.choose(fn.const(1, i64), 0)
+        with fn.when(found[0].differs(count)):
+            status[0] = fn.const(1 << 48, i64)
+        return fn.ir()
+
+    @staticmethod
+    def _key(value: Value) -> Value:
+        """An integer for each value that is one of a kind."""
+        if not value.type.is_float:
+            return value.to(i64)
+        zero = value.equals(0).choose(value.fn.const(0.0, value.type), value)
+        bits = zero.bitcast(Type("i", value.type.bits)).to(i64)
+        return value.equals(value).choose(bits, -1)
+
+
 class ReverseSequenceSpec(KernelSpec):
     """Turns the first lengths[b] rows along one dimension around; b counts another dimension.
 
