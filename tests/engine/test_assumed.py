@@ -17,7 +17,7 @@ from litejit.engine.steps import PythonStep
 from litejit.model.builder import ModelBuilder
 from litejit.model.options.control import VarHandleOptions
 from litejit.model.options.elementwise import AddOptions
-from litejit.model.options.index import GatherOptions, WhereOptions
+from litejit.model.options.index import GatherOptions, UniqueOptions, WhereOptions
 from litejit.model.options.shape import PadOptions, StridedSliceOptions, TileOptions
 from litejit.types import F32, I32, I64, RESOURCE
 
@@ -180,6 +180,16 @@ def test_places_are_found_without_python_while_there_are_as_many() -> None:
     for x in (X, X[::-1].copy(), X * 0 + 1, X * np.nan, X):
         np.testing.assert_array_equal(run(interpreter, x), np.argwhere(x))
         assert python_steps(interpreter) == 0
+
+
+def test_distinct_elements_are_found_without_python_while_there_are_as_many() -> None:
+    given = [Given(np.zeros(4, np.float32))]
+    interpreter = ready(model_of("UNIQUE", UniqueOptions(), given, [F32, (I32, (4,))]))
+    for x in ([3, 1, 3, 2], [5, 5, 0, 7], [1, 1, 1, 1], [np.nan, 0.0, np.nan, -0.0]):
+        for _ in range(2):
+            y = run(interpreter, np.array(x, np.float32))
+            np.testing.assert_array_equal(y, list(dict.fromkeys(x)))
+            assert python_steps(interpreter) == 0
 
 
 def test_a_program_for_one_value_is_not_kept_as_the_model_s() -> None:
