@@ -13,7 +13,10 @@ def widen(array: Array, dtype: DType) -> Array:
     """Values to compute with: float32 for float16 and bfloat16, `array` itself for the rest."""
     if dtype == BF16:
         return np.asarray((array.astype(np.uint32) << np.uint32(16)).view(np.float32))
-    return array.astype(np.float32) if dtype == F16 else array
+    if dtype != F16:
+        return array
+    with np.errstate(invalid="ignore"):  # AArch64 tells of signalling NaNs
+        return array.astype(np.float32)
 
 
 def narrow(array: Array, dtype: DType) -> Array:
