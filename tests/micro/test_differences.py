@@ -13,20 +13,26 @@ from litejit.micro.resolver import MicroRefOpResolver
 from litejit.micro.runtime import Interpreter
 from litejit.model.builder import per_channel
 from litejit.model.options import (
+    Activation,
+    AddOptions,
     BatchMatMulOptions,
     Conv2DOptions,
+    DepthwiseConv2DOptions,
+    FullyConnectedOptions,
     MirrorPadMode,
     MirrorPadOptions,
     PackOptions,
     Padding,
     ReducerOptions,
     ResizeBilinearOptions,
+    TransposeConvOptions,
 )
 from litejit.ops import fixedpoint
 from litejit.record import replace
 from litejit.types import BOOL, F32, I8, I16, I32, I64, U32, Array, DType
 
 BIG = 1 << 22
+MAX = float(np.finfo(np.float32).max)
 
 
 def run(model: Any, *values: Array) -> Array:
@@ -247,3 +253,97 @@ def test_aligned_corners_and_half_pixel_centers_exclude_each_other() -> None:
     options = ResizeBilinearOptions(align_corners=True, half_pixel_centers=True)
     model = runnable("RESIZE_BILINEAR", inputs, [((1, 4, 4, 1), F32)], options=options)
     assert "align" in refusal(model)
+
+
+_FLOAT_SUMS = {
+    "CONV_2D": Conv2DOptions, "DEPTHWISE_CONV_2D": DepthwiseConv2DOptions,
+    "TRANSPOSE_CONV": TransposeConvOptions, "FULLY_CONNECTED": FullyConnectedOptions,
+}  # fmt: skip
+
+
+def _tenfold(name: str, activation: int) -> Any:
+    """y = act(10 x) of six numbers."""
+    many, shape = (6, 1) if name == "FULLY_CONNECTED" else (1, 2, 3, 1), (1,) * 4
+    inputs = [(many, F32), (shape[-len(many) :], F32, np.float32(10).tobytes())]
+    if name == "TRANSPOSE_CONV":
+        inputs = [((4,), I32, ints(*many)), *reversed(inputs)]
+    options = _FLOAT_SUMS[name](activation=activation)
+    if name != "FULLY_CONNECTED":
+        options = type(options)(**{**vars(options), "stride_w": 1, "stride_h": 1})
+    if name == "DEPTHWISE_CONV_2D":
+        options = type(options)(**{**vars(options), "depth_multiplier": 1})
+    return runnable(name, inputs, [(many, F32)], options=options)
+
+
+@pytest.mark.parametrize("compiled", [True, False], ids=["compiled", "NumPy"])
+@pytest.mark.parametrize("name", _FLOAT_SUMS)
+@pytest.mark.parametrize(
+    ("activation", "low", "high"),
+    [
+        (Activation.NONE, -MAX, MAX), (Activation.RELU, 0, MAX), (Activation.RELU6, 0, 6),
+        (Activation.TANH, -MAX, MAX), (Activation.SIGN_BIT, -MAX, MAX),
+    ],
+)  # fmt: skip
+def test_float_sums_end_at_finite_numbers_and_are_only_clamped(
+    name: str, activation: int, low: float, high: float, compiled: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    if not compiled:
+        monkeypatch.setattr(runtime, "MicroOpResolver", MicroRefOpResolver)
+    x = np.array([1, -0.5, 3e38, -3e38, np.inf, np.nan], np.float32)
+    model = _tenfold(name, activation)
+    shape = (6, 1) if name == "FULLY_CONNECTED" else (1, 2, 3, 1)
+    with np.errstate(over="ignore"):
+        expected = np.clip(x * np.float32(10), np.float32(low), np.float32(high))
+    np.testing.assert_array_equal(run(model, x.reshape(shape)).ravel(), expected)
+
+
+def test_a_sum_behind_a_convolution_ends_at_finite_numbers() -> None:
+    builder = _tenfold("CONV_2D", Activation.NONE)
+    graph = builder.main
+    total = graph.add_tensor("total", (1, 2, 3, 1), F32)
+    graph.add_operator("ADD", [graph.outputs[0], graph.inputs[0]], [total], AddOptions())
+    graph.outputs[:] = [total]
+    x = np.array([1, -2, 3e38, -3e38, np.inf, -np.inf], np.float32)
+    expected = [11, -22, MAX, -MAX, MAX, -MAX]
+    assert run(builder, x.reshape(1, 2, 3, 1)).ravel().tolist() == expected
+
+
+@pytest.mark.parametrize("compiled", [True, False], ids=["compiled", "NumPy"])
+def test_sums_of_many_floats_may_be_infinite(
+    compiled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    if not compiled:
+        monkeypatch.setattr(runtime, "MicroOpResolver", MicroRefOpResolver)
+    model = runnable("ADD_N", [((2,), F32)] * 3, [((2,), F32)])
+    terms = np.float32([3e38, -3e38]), np.float32([3e38, -3e38]), np.float32([0, 3e38])
+    assert run(model, *terms).tolist() == [np.inf, -np.inf]
+
+
+@pytest.mark.parametrize("compiled", [True, False], ids=["compiled", "NumPy"])
+def test_sums_of_int32_are_not_clamped(compiled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not compiled:
+        monkeypatch.setattr(runtime, "MicroOpResolver", MicroRefOpResolver)
+    options = AddOptions(activation=Activation.RELU_N1_TO_1)
+    model = runnable("ADD", [((2,), I32), ((2,), I32)], [((2,), I32)], options=options)
+    assert run(model, np.array([5, -5], np.int32), np.array([1, 1], np.int32)).tolist() == [6, -4]
+
+
+def test_rows_of_length_1_count_in_128ths_whatever_the_file_says() -> None:
+    half = per_channel([0.5], [3])
+    model = runnable("L2_NORMALIZATION", [((1, 2), I8, half)], [((1, 2), I8, half)])
+    right = runnable(
+        "L2_NORMALIZATION", [((1, 2), I8, half)], [((1, 2), I8, per_channel([1 / 128], [0]))]
+    )
+    x = np.array([[33, 43]], np.int8)
+    assert run(model, x).tolist() == run(right, x).tolist() == [[77, 102]]
+
+
+@pytest.mark.parametrize("name", ["REDUCE_MAX", "REDUCE_MIN"])
+def test_ranges_of_extremes_are_compared_when_they_run(name: str) -> None:
+    half, one = per_channel([0.5], [0]), per_channel([1.0], [0])
+    inputs = [((4,), I8, half), ((1,), I32, ints(0))]
+    model = runnable(name, inputs, [((1,), I8, one)], options=ReducerOptions(keep_dims=True))
+    interpreter = Interpreter.from_bytes(model.to_bytes(), arena_size=BIG)
+    with pytest.raises(RuntimeError, match="quantized differently"):
+        interpreter.invoke()

@@ -38,7 +38,10 @@ def _hard_swish(fn: Function, x: Value) -> Value:
     return x * gate * (1.0 / 6.0)
 
 
+_LARGEST = float.fromhex("0x1.fffffep+127")  # of float32
+
 ACTIVATIONS: dict[str, Callable[[Function, Value], Value]] = {
+    "bound": _clamp(-_LARGEST, _LARGEST),
     "relu": _clamp(0.0, None),
     "relu6": _clamp(0.0, 6.0),
     "relu_n1_to_1": _clamp(-1.0, 1.0),

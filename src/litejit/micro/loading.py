@@ -10,8 +10,8 @@ from litejit.model.schema import IDENTIFIER
 from litejit.model.verify import verify_model
 
 
-class DamagedModelError(ModelError, struct.error):
-    """The bytes are no model; TFLM raises struct.error for most of these, or ends the process."""
+class DamagedModelError(ModelError, struct.error, TypeError):
+    """The bytes are no model; TFLM raises struct.error or TypeError, or ends the process."""
 
 
 def read_micro_model(content: bytes) -> Model:

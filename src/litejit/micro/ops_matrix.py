@@ -3,7 +3,8 @@
 The sums are LiteRT's; FULLY_CONNECTED scales them in fixed point, biases decide how wide int16
 sums are, and TRANSPOSE_CONV takes its size from the declared result.
 Sources: tflite-micro tensorflow/lite/micro/kernels/{conv,depthwise_conv,transpose_conv,
-fully_connected,svdf}_common.cc and the files without _common beside them.
+fully_connected,svdf}_common.cc and the files without _common beside them. Float sums are clamped
+to finite numbers in all of them but BATCH_MATMUL and SVDF.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ class Conv2D(conv.Conv2D):
 
     needs_bias: ClassVar[bool] = False
     bias_decides: ClassVar[bool] = True
+    is_bounded: ClassVar[bool] = True
 
     def infer(self, node: Node) -> Types:
         """As LiteRT's."""
@@ -44,6 +46,8 @@ class Conv2D(conv.Conv2D):
 
 class DepthwiseConv2D(conv.DepthwiseConv2D):
     """int16 data is summed in int64; TFLM reads an int32 bias as int64 there, and so does this."""
+
+    is_bounded: ClassVar[bool] = True
 
     def infer(self, node: Node) -> Types:
         """As LiteRT's."""
@@ -66,6 +70,8 @@ class TransposeConv(conv.TransposeConv):
 
     int16 data: a bias of int16 is widened; TFLM reads one of int32 as int64, and so does this.
     """
+
+    is_bounded: ClassVar[bool] = True
 
     def infer(self, node: Node) -> Types:
         """As LiteRT's for the declared shape."""
@@ -134,6 +140,7 @@ class FullyConnected(matmul.FullyConnected):
     int16 data is summed in int32 where the bias is int32, or absent and named int32.
     """
 
+    is_bounded: ClassVar[bool] = True
     exact_scale_product: ClassVar[bool] = True
 
     def reference(

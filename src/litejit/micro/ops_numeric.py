@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from litejit.model.options import AddOptions
 from litejit.ops import activation, arithmetic, bitwise, compare, create, fixedexp, quantize, unary
 from litejit.ops import fixedpoint as fixed
 from litejit.ops import reduce as reductions
@@ -20,6 +21,7 @@ from litejit.ops import softmax as softmaxes
 from litejit.ops.base import Arrays, Lowering, Node, Types
 from litejit.ops.elementwise import require_scales
 from litejit.ops.indexing import made, normal_axis
+from litejit.record import replace
 from litejit.types import F32, I8, I16, I32, I64, U8, Array, DType, TensorType
 
 _CODES = 128  # of int8 on either side of 0
@@ -94,6 +96,23 @@ class Relu6(activation.Relu6):
         """Between the codes of 0 and 6."""
         low, high = self.bounds(node)
         return np.where(x > high, high, np.where(x < low, low, x))
+
+
+class Add(arithmetic.Add):
+    """int32 sums are not clamped: their fused activation is not looked at."""
+
+    def reference(self, node: Node, *inputs: Any) -> Arrays:
+        """As LiteRT's."""
+        return super().reference(_without_clamp(node), *inputs)
+
+    def lower(self, node: Node, steps: Lowering) -> None:
+        """As LiteRT's."""
+        super().lower(_without_clamp(node), steps)
+
+
+def _without_clamp(node: Node) -> Node:
+    plain: Node = replace(node, options=AddOptions()) if node.output(0).dtype == I32 else node
+    return plain
 
 
 class Mul(arithmetic.Mul):
@@ -380,6 +399,43 @@ class Quantize(quantize.Quantize):
         require_scales(node, x, y)
         fixed.require_multiplier(node, x.scale / y.scale)
         return [y.with_shape(x.dims)]
+
+
+class L2Normalization(softmaxes.L2Normalization):
+    """int8 results count in 1/128, whatever the file says."""
+
+    needs_scale: ClassVar[bool] = False
+
+
+class _Extreme(reductions.Reduction):
+    """Quantizations are compared when the operator runs."""
+
+    def require_quantization(self, node: Node, x: TensorType, y: TensorType) -> None:
+        """Not before the run."""
+
+    def reference(self, node: Node, *inputs: Any) -> Arrays:
+        """As LiteRT's for equal quantizations."""
+        node.check(_is_one_range(node), "input and result are quantized differently")
+        return super().reference(node, *inputs)
+
+    def lower(self, node: Node, steps: Lowering) -> None:
+        """As LiteRT's for equal quantizations."""
+        if _is_one_range(node):
+            super().lower(node, steps)
+
+
+def _is_one_range(node: Node) -> bool:
+    x, y = node.input(0), node.output(0)
+    same = (x.scale, x.zero_point) == (y.scale, y.zero_point)
+    return x.dtype.is_float or same
+
+
+class ReduceMax(_Extreme, reductions.ReduceMax):
+    """As LiteRT's."""
+
+
+class ReduceMin(_Extreme, reductions.ReduceMin):
+    """As LiteRT's."""
 
 
 class ZerosLike(create.ZerosLike):

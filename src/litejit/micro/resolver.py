@@ -20,7 +20,8 @@ _OWN = {
     "ops_numeric": "LOGISTIC:Logistic TANH:Tanh RELU6:Relu6 MUL:Mul PRELU:Prelu"
     " LEAKY_RELU:LeakyRelu SOFTMAX:Softmax ADD_N:AddN CUMSUM:Cumsum CAST:Cast QUANTIZE:Quantize"
     " SQUARED_DIFFERENCE:SquaredDifference GREATER:Greater RSQRT:Rsqrt"
-    " ZEROS_LIKE:ZerosLike RELU:Relu SUM:Sum DIV:Div ABS:Abs MEAN:Mean",
+    " ZEROS_LIKE:ZerosLike RELU:Relu SUM:Sum DIV:Div ABS:Abs MEAN:Mean"
+    " ADD:Add L2_NORMALIZATION:L2Normalization REDUCE_MAX:ReduceMax REDUCE_MIN:ReduceMin",
     "ops_matrix": "CONV_2D:Conv2D DEPTHWISE_CONV_2D:DepthwiseConv2D SVDF:SVDF"
     " TRANSPOSE_CONV:TransposeConv FULLY_CONNECTED:FullyConnected BATCH_MATMUL:BatchMatMul"
     " SPACE_TO_BATCH_ND:SpaceToBatch",
@@ -103,7 +104,7 @@ def narrowed(op: Op, name: str, *, custom: bool) -> Op:
         def decode_options(self, operator: Operator, who: str) -> Any:
             options = super().decode_options(operator, who)
             if name in _CLAMPING and options.activation not in _CLAMPS:
-                return replace(options, activation=Activation.NONE)
+                return type(options)(**{**vars(options), "activation": Activation.NONE})
             return options
 
         def infer(self, node: Node) -> Types:

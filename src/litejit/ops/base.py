@@ -245,6 +245,7 @@ class Op:
     is_elementwise: ClassVar[bool] = False  # an element depends on its position in the inputs only
     keeps_bytes: ClassVar[bool] = False  # output 0 holds the bytes of input 0
     checks_shape: ClassVar[bool] = False  # its kernels refuse runs that give other shapes
+    is_bounded: ClassVar[bool] = False  # its float sums end at the largest finite numbers
 
     def decode_options(self, operator: Operator, who: str) -> Any:
         """Read the options from the file; ModelError where they are of another kind."""

@@ -74,9 +74,11 @@ def epilogue_of(node: Node) -> Epilogue | None:
     words = _FUSED.get(getattr(node.core.options, "activation", Activation.NONE))
     if words is None:
         return None
+    bound = ("bound",) if node.core.op.is_bounded else ()
+    words = (*bound, *words)
     for follower in node.after:
         if follower.name == "ADD":
-            words += (ADD, *_FUSED[follower.options.activation])
+            words += (ADD, *bound, *_FUSED[follower.options.activation])
         elif not follower.op.keeps_bytes:
             words += _FOLLOWERS[follower.name]
     return words
