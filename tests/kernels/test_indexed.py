@@ -93,8 +93,12 @@ def test_updates_are_folded_in_order(isa, dtype, fold):
         got, _, _, told = run(spec, *args, items=1, isa=isa)
         np.testing.assert_array_equal(got, want)
         assert not told.any()
-        at[2, 1] = 3
-        assert run(spec, *args, items=1, isa=isa)[3][0] == 1 << 48 | 2
+        want[0, 1] = updates[0]  # without the refused update
+        for outside in (3, -1, 1 << 30):
+            at[2, 1] = outside
+            got, _, _, told = run(spec, *args, items=1, isa=isa)
+            np.testing.assert_array_equal(got, want)
+            assert told[0] == 1 << 48 | 2
 
 
 @BY_ISA

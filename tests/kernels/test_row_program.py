@@ -1,4 +1,4 @@
-"""Row programs and exchanged rows, on every instruction set of this machine."""
+"""Row programs, on every instruction set of this machine."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import pytest
 from tests.kernels.harness import HOST_ISAS, run
 
 from litejit.kernels.row_program import RowProgramSpec
-from litejit.kernels.rows import PutRowSpec
 
 RNG = np.random.default_rng(1)
 NAMES = [isa.name for isa in HOST_ISAS]
@@ -38,20 +37,3 @@ def test_means_and_functions_of_rows(isa, rows, columns):
     np.testing.assert_allclose(
         y, centered * want[:, None] * column + row[:, None], rtol=1e-4, atol=1e-5
     )
-
-
-@pytest.mark.parametrize("isa", HOST_ISAS, ids=NAMES)
-@pytest.mark.parametrize("bits", [32, 64])
-@pytest.mark.parametrize("at", [0, 3, 4, -1, 5, 1 << 30])
-@pytest.mark.parametrize("run_bytes", [1, 64, 130])
-def test_a_row_goes_where_the_number_says_or_nowhere(isa, bits, at, run_bytes):
-    source = RNG.integers(-128, 128, run_bytes).astype(np.int8)
-    target = np.zeros((5, run_bytes), np.int8)
-    number, status = np.array([at], f"int{bits}"), np.zeros(1, np.int64)
-    _, got, _, word = run(PutRowSpec(bits), source, target, number, status, 5, run_bytes,
-                          items=1, isa=isa)  # fmt: skip
-    want = target.copy()
-    if 0 <= at < 5:
-        want[at] = source
-    np.testing.assert_array_equal(got, want)
-    assert word[0] == (0 if 0 <= at < 5 else 1 << 48)

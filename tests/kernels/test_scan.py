@@ -39,7 +39,7 @@ def sums_of(x, exclusive, reverse):
 @pytest.mark.parametrize("dtype", [F32, I32, I64], ids=str)
 @pytest.mark.parametrize("exclusive", [False, True])
 @pytest.mark.parametrize("reverse", [False, True])
-def test_running_sums(isa, dtype, exclusive, reverse):
+def test_running_sums_equal_numpys(isa, dtype, exclusive, reverse):
     for inner in SIZES:
         x = numbers((3, 5, inner), dtype)
         for single in (True, False) if inner == 1 else (False,):
@@ -77,7 +77,7 @@ SEGMENTS = {"sum": (np.add, 0), "prod": (np.multiply, 1), "max": (np.fmax, -100)
 @BY_ISA
 @pytest.mark.parametrize("dtype", [F32, I32], ids=str)
 @pytest.mark.parametrize("word", SEGMENTS)
-def test_folds_by_segment(isa, dtype, word):
+def test_folds_by_segment_equal_numpys(isa, dtype, word):
     fold, start = SEGMENTS[word]
     ids = np.array([2, 0, -1, 2, 4, 0, 2], np.int32)
     bits = int(np.float32(start).view(np.int32)) if dtype is F32 else start
@@ -95,7 +95,7 @@ def test_folds_by_segment(isa, dtype, word):
 
 
 @BY_ISA
-def test_a_segment_that_does_not_exist_is_told(isa):
+def test_a_segment_that_does_not_exist_is_refused(isa):
     x, y, status = np.ones((2, 3), np.float32), np.zeros((2, 3), np.float32), np.zeros(8, np.int64)
     ids = np.array([1, 2], np.int32)
     spec = SegmentSpec(F32, "sum")
@@ -107,7 +107,7 @@ def test_a_segment_that_does_not_exist_is_told(isa):
 @BY_ISA
 @pytest.mark.parametrize("dtype", [F32, U8, I8, I16, I32, I64], ids=str)
 @pytest.mark.parametrize("bits", [16, 32])
-def test_largest_elements_in_order(isa, dtype, bits):
+def test_the_largest_elements_come_in_order(isa, dtype, bits):
     for n in SIZES:
         x = numbers((4, n), dtype, seed=n)
         x[1] = x[1, 0]

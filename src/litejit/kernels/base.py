@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
     from litejit.types import Array
 
+REFUSED = 1 << 48  # a kernel that must refuse its data stores this | the place (engine/native)
+
 
 class KernelSpec(Record):
     """A frozen, hashable description of one kernel; equal specs share one address.

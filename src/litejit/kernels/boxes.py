@@ -23,7 +23,7 @@ from litejit.codegen.lang import (
     i64,
     u8,
 )
-from litejit.kernels.base import KernelSpec
+from litejit.kernels.base import REFUSED, KernelSpec
 
 _LOW32 = 0xFFFFFFFF
 _NO_NUMBER = -(1 << 31)  # what NaN becomes: below all scores
@@ -143,7 +143,7 @@ class SuppressSpec(KernelSpec):
         if self.soft:
             soft, factor = sigma[0] > 0.0, (fn.const(-0.5, f64) / sigma[0].to(f64)).to(f32)
             with fn.when((sigma[0] >= 0.0) ^ True):
-                status[0] = 1 << 48
+                status[0] = REFUSED
         state = [fn.const(0, i64), fn.const(0, i64)]  # candidates, chosen
         with fn.loop(number, carry=state) as box:
             _sort_corners(boxes + box * 4, corners + box * 4)
@@ -275,7 +275,7 @@ class DetectionSpec(KernelSpec):
             ends = _decode(code + box * n["row"], anchor + box * 4, scales, corners + box * 4)
             wrong[0] = wrong[0] | ends
         with fn.when(wrong[0]):
-            status[0] = 1 << 48
+            status[0] = REFUSED
         places = n["most"] * n["room"]
         for values, width in zip(outputs[:3], (4, 1, 1), strict=True):
             with fn.loop(places * width) as k:

@@ -13,7 +13,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, TypeAlias
 
 from litejit.codegen.lang import Function, Pointer, Ptr, Type, Value, f32, i8, i32, i64, u8, u64
-from litejit.kernels.base import KernelSpec
+from litejit.kernels.base import REFUSED, KernelSpec
 from litejit.kernels.transpose import TransposeSpec, tile_lanes, walk
 from litejit.record import Record, replace
 
@@ -59,7 +59,7 @@ class RowsSpec(KernelSpec):
     many integers of `index_bits` and the status, and at the end (largest integer, bytes) for each.
     `moves` says which side, and what becomes of other integers: "target" clamps them, "source"
     refuses them, "index" counts negative ones from the end, clamps those that still are, and
-    refuses larger ones. To refuse is to store `1 << 48` at the status and to copy nothing. With
+    refuses larger ones. To refuse is to store REFUSED at the status and to copy nothing. With
     `idle_in_place` nothing is done where source and target are the same address.
     """
 
@@ -88,7 +88,7 @@ class RowsSpec(KernelSpec):
         if self.axes:
             offset, inside = self._moved(fn, rest[0], rest[-2 * self.axes :])
             with fn.when(inside ^ True):
-                rest[1][0] = fn.const(1 << 48, i64)
+                rest[1][0] = REFUSED
             end, rest = inside.choose(end, fn.begin), rest[2 : -2 * self.axes]
             if self.moves == "target":
                 target = target + offset
@@ -200,7 +200,7 @@ def every(parts: list[Value], step: int) -> Value:
 
 
 class SameSpec(KernelSpec):
-    """Stores `1 << 48` at `status` unless two arrays hold the same bits.
+    """Stores REFUSED at `status` unless two arrays hold the same bits.
 
     Arguments: both arrays, status, and how many elements of `itemsize` bytes there are. There is
     one item.
@@ -217,7 +217,7 @@ class SameSpec(KernelSpec):
         with fn.loop(n * max(self.itemsize // 8, 1), carry=carry) as j:
             carry[0] = carry[0] | (a[j] ^ b[j])
         with fn.when(carry[0].differs(0)):
-            status[0] = fn.const(1 << 48, i64)
+            status[0] = REFUSED
         return fn.ir()
 
 

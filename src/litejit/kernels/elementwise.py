@@ -22,8 +22,8 @@ from litejit.codegen.lang import (
     u32,
     u64,
 )  # fmt: skip
-from litejit.kernels.base import KernelSpec
-from litejit.kernels.walk import REFUSED, WalkSpec, closed, computed, opened, type_of
+from litejit.kernels.base import REFUSED, KernelSpec
+from litejit.kernels.walk import WalkSpec, closed, computed, opened, type_of
 from litejit.types import DType
 
 _TOP32 = 2.0**31
@@ -290,5 +290,5 @@ class LookupSpec(KernelSpec):
             change(whole, fn.first(fn.end - whole, lanes))
         if check:
             with fn.when(fn.reduce("min", lowest[0]).to(i64) < check[1]):
-                check[0][0] = fn.const(REFUSED, i64)
+                check[0][0] = REFUSED
         return fn.ir()

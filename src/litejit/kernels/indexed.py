@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from litejit.codegen.lang import Function, Pointer, Ptr, Type, Value, f32, i8, i32, i64, u64
-from litejit.kernels.base import KernelSpec
+from litejit.kernels.base import REFUSED, KernelSpec
 from litejit.kernels.resize import copy_bytes
 from litejit.kernels.walk import type_of
 from litejit.types import DType
@@ -20,7 +20,7 @@ class GatherSpec(KernelSpec):
     Arguments: x, y, indices, status, count (tuples), between, block, run, then (size, bytes) of
     each index's dimension. Work item o * count + k is a row of y, and o moves x by `block` bytes;
     with `flat` o is always 0. `between` items o share `count` tuples, the next ones have others.
-    An index outside [0, size) stores `1 << 48 | k` at `status` and copies nothing. `bits` is the
+    An index outside [0, size) stores REFUSED | k at `status` and copies nothing. `bits` is the
     width of an index; `lanes` and `groups` as in PickSpec.
     """
 
@@ -47,7 +47,7 @@ class GatherSpec(KernelSpec):
                 source = x + (outer * block + offset)
                 copy_bytes(fn, source, y + item * run, run, word, self.groups)
             with fn.when(inside ^ True):
-                status[0] = k | (1 << 48)
+                status[0] = k | REFUSED
         return fn.ir()
 
 
@@ -60,7 +60,7 @@ class ScatterSpec(KernelSpec):
     dimension. All steps count elements. There is one item.
 
     Tuple k starts from y + k / inner * outer step + k % inner * inner step with `grid`, else from
-    y. A tuple with an index outside [0, size) is left out; without `grid` it stores `1 << 48 | k`
+    y. A tuple with an index outside [0, size) is left out; without `grid` it stores REFUSED | k
     at `status`, with it indices are cut to 32 bits.
     """
 
@@ -87,7 +87,7 @@ class ScatterSpec(KernelSpec):
             self._put(fn, y + offset, updates + k * pitch, stop)
             if not self.grid:
                 with fn.when(inside ^ True):
-                    status[0] = k | (1 << 48)
+                    status[0] = k | REFUSED
         return fn.ir()
 
     def _put(self, fn: Function, target: Pointer, source: Pointer, stop: Value) -> None:
@@ -112,7 +112,7 @@ class EmbedSpec(KernelSpec):
 
     Arguments: table (bytes of `dtype`), y, ids, scales, status, size (rows of the table), run
     (elements of a row), pitch (0 or 1). An item is a row of y. An id outside [0, size) stores
-    `1 << 48 | k` at `status` and writes nothing.
+    REFUSED | k at `status` and writes nothing.
     """
 
     dtype: DType
@@ -134,7 +134,7 @@ class EmbedSpec(KernelSpec):
                 value = source.load(whole, lanes=lanes).to(i32).to(f32) * scale
                 target.store(whole, value, mask=fn.first(stop - whole, lanes))
             with fn.when(inside ^ True):
-                status[0] = k | (1 << 48)
+                status[0] = k | REFUSED
         return fn.ir()
 
 
@@ -142,7 +142,7 @@ class BroadcastArgsSpec(KernelSpec):
     """y = the shape that shapes a and b, integers of `bits`, broadcast to; y is as long as both.
 
     Arguments: a, b, y, status, the lengths of a and of b. Where two sizes differ and none is 1,
-    `1 << 48` is stored at `status`. There is one item.
+    REFUSED is stored at `status`. There is one item.
     """
 
     bits: int
@@ -162,7 +162,7 @@ class BroadcastArgsSpec(KernelSpec):
             m, n = sides
             y[k] = m.equals(1).choose(n, m)
             with fn.when(m.differs(n) & m.differs(1) & n.differs(1)):
-                status[0] = fn.const(1 << 48, i64)
+                status[0] = REFUSED
         return fn.ir()
 
 
@@ -202,7 +202,7 @@ class WhereSpec(KernelSpec):
     """The indices of all elements that are not 0, in order: y (int64) has `rank` for each.
 
     Arguments: x, y, status, count (of such elements), the sizes of x, and their product. Where
-    there are more or less than `count`, `1 << 48` is stored at `status`, and nothing behind y.
+    there are more or less than `count`, REFUSED is stored at `status`, and nothing behind y.
     There is one item.
     """
 
@@ -228,7 +228,7 @@ class WhereSpec(KernelSpec):
                 y[k * self.rank] = rest
             found[0] = k + 1
         with fn.when(found[0].differs(count)):
-            status[0] = fn.const(1 << 48, i64)
+            status[0] = REFUSED
         return fn.ir()
 
 
@@ -237,7 +237,7 @@ class UniqueSpec(KernelSpec):
 
     Zeros of both signs are equal, and so are all NaN. Arguments: x, y, numbers (integers of
     `bits`), status, table (scratch of 2 ** `log` int32, more than x has elements), n, count (of
-    distinct elements), log >= 6. Where there are more or less than `count`, `1 << 48` is stored
+    distinct elements), log >= 6. Where there are more or less than `count`, REFUSED is stored
     at `status`, and nothing behind y. There is one item.
     """
 
@@ -277,7 +277,7 @@ class UniqueSpec(KernelSpec):
             numbers[i] = numbers[is_new.choose(i, first)]
             found[0] = k + is_new.choose(fn.const(1, i64), 0)
         with fn.when(found[0].differs(count)):
-            status[0] = fn.const(1 << 48, i64)
+            status[0] = REFUSED
         return fn.ir()
 
     @staticmethod
@@ -296,7 +296,7 @@ class ReverseSequenceSpec(KernelSpec):
     x has shape [n, outer, between, inner, run], run in bytes; the sequence runs along inner with
     `is_inner`, b along outer, else the other way round. Arguments: x, y, lengths, status, outer,
     between, inner, run. An item is the `inner` rows of one (n, outer, between). A length outside
-    [0, size] stores `1 << 48 | b` at `status`. `bits` is the width of a length; `lanes` and
+    [0, size] stores REFUSED | b at `status`. `bits` is the width of a length; `lanes` and
     `groups` as in PickSpec.
     """
 
@@ -336,7 +336,7 @@ class ReverseSequenceSpec(KernelSpec):
         length = lengths[batch].to(i64)
         inside = length.to(u64) <= size.to(u64)
         with length.fn.when(inside ^ True):
-            status[0] = batch | (1 << 48)
+            status[0] = batch | REFUSED
         return inside.choose(length, 0)
 
 

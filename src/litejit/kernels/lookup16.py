@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from litejit.codegen.isa import Isa
 from litejit.codegen.lang import Function, Ptr, Type, Value, i16, i64
-from litejit.kernels.base import KernelSpec
-from litejit.kernels.walk import REFUSED
+from litejit.kernels.base import REFUSED, KernelSpec
 
 CODES = 1 << 16
 _UNROLLED = 8
@@ -42,5 +41,5 @@ class Lookup16Spec(KernelSpec):
             change(i)
         if check:
             with fn.when(lowest[0] < check[1]):
-                check[0][0] = fn.const(REFUSED, i64)
+                check[0][0] = REFUSED
         return fn.ir()

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from litejit.codegen.lang import Function, Pointer, Ptr, Type, Value, f32, i8, i16, i32, i64
 from litejit.kernels import requantize
-from litejit.kernels.base import KernelSpec
+from litejit.kernels.base import REFUSED, KernelSpec
 from litejit.kernels.reduce import TYPES, folder, widest
 from litejit.types import DType
 
@@ -64,7 +64,7 @@ class SegmentSpec(KernelSpec):
 
     Arguments: x, ids, y, status, rows, inner, segments, start (an int32, or the bits of an f32).
     An item is a vector of i (one element where `single`). Rows with negative ids are left out;
-    an id of `segments` or more stores 1 << 48 at `status`, and the row is left out.
+    an id of `segments` or more stores REFUSED at `status`, and the row is left out.
     """
 
     dtype: DType
@@ -88,7 +88,7 @@ class SegmentSpec(KernelSpec):
             with fn.loop(rows) as row:
                 number = ids[row].to(i64)
                 with fn.when(number >= segments):
-                    status[0] = fn.const(1 << 48, i64)
+                    status[0] = REFUSED
                 with fn.when((number >= 0) & (number < segments)):
                     place = number * inner + at
                     value = x.load(row * inner + at, lanes=lanes)

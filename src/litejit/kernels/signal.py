@@ -22,7 +22,7 @@ from litejit.codegen.lang import (
     u32,
     u64,
 )
-from litejit.kernels.base import KernelSpec
+from litejit.kernels.base import REFUSED, KernelSpec
 from litejit.kernels.rnn_int8 import copy_bytes
 
 _LOW32 = 0xFFFFFFFF
@@ -349,7 +349,7 @@ class ClassifySpec(KernelSpec):
             place = indices[i].to(i64)
             known = (place >= 0) & (place < count)
             with fn.when(known ^ True):
-                status[0] = (i & 0xFFFFFFFF) | (1 << 48)
+                status[0] = (i & 0xFFFFFFFF) | REFUSED
             value = x[known.choose(place, 0)]
             y[i] = value
             reached[i] = (value >= thresholds[i]).to(i8)

@@ -26,7 +26,7 @@ from litejit.codegen.lang import (
     u32,
     u64,
 )
-from litejit.kernels.base import KernelSpec
+from litejit.kernels.base import REFUSED, KernelSpec
 from litejit.types import DType
 
 TYPES: dict[str, Type] = {
@@ -38,7 +38,6 @@ TYPES: dict[str, Type] = {
 _SHORT_FLOATS = {
     "FLOAT16": (math.from_half, math.to_half), "BFLOAT16": (math.from_bfloat, math.to_bfloat),
 }  # fmt: skip
-REFUSED = 1 << 48  # what a kernel that must refuse its data stores
 
 
 def type_of(dtype: DType) -> Type:
@@ -176,7 +175,7 @@ class WalkSpec(KernelSpec):
                 evaluate(whole, j, fn.first(end - at, lanes))
         if status is not None:
             with fn.when(math.any_of(bad[0])):
-                status[0] = fn.const(REFUSED, i64)
+                status[0] = REFUSED
 
 
 def _loader(pointer: Pointer, move: int, lanes: int) -> Callable[[Value, int], Value]:

@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from litejit.kernels.rows import PutRowSpec
 from litejit.ops.base import Op
 from litejit.ops.blocks import FIXED_WIDTH, copy_whole, input_of, lowers, require_same_type
-from litejit.types import F32, I32, I64
+from litejit.types import F32, I8, I32, I64
 
 if TYPE_CHECKING:
     from litejit.model import Operator
@@ -48,15 +47,20 @@ class RowUpdate(Op):
         return np.concatenate([x[:t], row, x[t + 1 :]])
 
     def lower(self, node: Node, steps: Lowering) -> None:
+        """x is copied, where it is not written in place, and the bytes of the row are put to it."""
+        from litejit.kernels.indexed import ScatterSpec
+
         x, row, at = node.input(0), node.input(1), node.input(2)
         if not lowers(x, row) or row.dims[0] != 1:
             return
         steps.may_share()
         target = steps.outputs[0]
         copy_whole(steps, input_of(steps, 0), target, x.nbytes)
+        run = row.nbytes
         steps.call(
-            PutRowSpec(at.dtype.bits), input_of(steps, 1), target, input_of(steps, 2),
-            steps.status, x.dims[0], row.nbytes, items=1, cost_ns=5 + row.nbytes / 50,
+            ScatterSpec(I8, at.dtype.bits, 1, "set"), target, input_of(steps, 1),
+            input_of(steps, 2), steps.status, 1, run, run, 1, 0, 0, x.dims[0], run,
+            items=1, cost_ns=5 + run / 50,
         )  # fmt: skip
 
 
