@@ -192,3 +192,22 @@ def test_sums_behind_another_shape_are_part_of_the_layer():
     (ours, theirs), (few, _) = both_ways(builder.to_bytes(), [a.astype(np.float32) for a in inputs])
     assert few == 1
     np.testing.assert_allclose(ours[0], theirs[0], rtol=1e-5, atol=1e-6)
+
+
+def test_operators_that_refuse_data_still_do_when_others_follow() -> None:
+    builder = ModelBuilder()
+    graph = builder.main
+    a, b = (graph.add_input(name, (4, 33), F32) for name in "ab")
+    quotient = graph.add_tensor("quotient", (4, 33), F32)
+    y = graph.add_output("y", (4, 33), F32)
+    graph.add_operator("FLOOR_DIV", [a, b], [quotient])
+    graph.add_operator("RELU", [quotient], [y])
+    interpreter = Interpreter(model_content=builder.to_bytes())
+    interpreter.allocate_tensors()
+    divisor = np.ones((4, 33), np.float32)
+    interpreter.set_tensor(b, divisor)
+    interpreter.invoke()
+    divisor[3, 32] = 0
+    interpreter.set_tensor(b, divisor)
+    with pytest.raises(RuntimeError, match="division by 0"):
+        interpreter.invoke()

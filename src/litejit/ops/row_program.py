@@ -184,6 +184,8 @@ def _instruction(node: Node) -> tuple[str, tuple[float, ...]] | None:
     if any(t is None or t.dtype != F32 for t in node.inputs):
         return None
     op = node.op
+    if node.name == "FLOOR_DIV":  # refuses data in a run: divisors of 0
+        return None
     if isinstance(op, Unary) and op.kernel:
         name = "clip" if op.kernel == "relu" else op.kernel
         parameters = tuple(float(p) for p in op.kernel_parameters(node))
