@@ -118,6 +118,47 @@ def test_products_read_and_write_through_transposes_that_keep_rows(
         assert len(profile(interpreter._runner)) == steps
 
 
+def shared_head(batch: int, rows: int, *, clamped: bool) -> bytes:
+    """x [batch, heads, rows, 8] times one head, [5, 8] turned, that ones repeat for all heads."""
+    builder = ModelBuilder()
+    graph = builder.main
+    heads = 4 * batch
+    x, head = graph.add_input("x", (batch, 4, rows, 8), F32), graph.add_input("h", (5, 8), F32)
+    ones = graph.add_constant("ones", np.ones((1, heads, 5, 8), np.float32))
+    perm = graph.add_constant("perm", np.array([0, 1, 3, 2], np.int32))
+    many = graph.add_tensor("many", (1, heads, 5, 8), F32)
+    turned = graph.add_tensor("turned", (1, heads, 8, 5), F32)
+    sides = []
+    graph.add_operator("MUL", [head, ones], [many], MulOptions(activation=int(clamped)))
+    graph.add_operator("TRANSPOSE", [many, perm], [turned])
+    for k, (source, shape) in enumerate(((x, (heads, rows, 8)), (turned, (heads, 8, 5)))):
+        sides.append(graph.add_tensor(f"side{k}", shape, F32))
+        to = graph.add_constant(f"shape{k}", np.array(shape, np.int32))
+        graph.add_operator("RESHAPE", [source, to], [sides[k]])
+    product = graph.add_tensor("product", (heads, rows, 5), F32)
+    graph.add_operator("BATCH_MATMUL", sides, [product], BatchMatMulOptions())
+    y = graph.add_output("y", (batch, 4, rows, 5), F32)
+    last = graph.add_constant("last", np.array((batch, 4, rows, 5), np.int32))
+    graph.add_operator("RESHAPE", [product, last], [y])
+    return builder.to_bytes()
+
+
+@pytest.mark.parametrize("clamped", [False, True])
+@pytest.mark.parametrize(("batch", "rows"), [(1, 1), (2, 1), (1, 3), (2, 7)])
+def test_a_head_that_all_share_is_read_where_it_is(batch: int, rows: int, clamped: bool) -> None:
+    interpreter = Interpreter(model_content=shared_head(batch, rows, clamped=clamped))
+    interpreter.allocate_tensors()
+    rng = np.random.default_rng(2)
+    x, h = (rng.standard_normal(s, np.float32) for s in ((batch, 4, rows, 8), (5, 8)))
+    for detail, value in zip(interpreter.get_input_details(), (x, h), strict=True):
+        interpreter.set_tensor(detail["index"], value)
+    interpreter.invoke()
+    y = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
+    expected = x @ (np.maximum(h, 0) if clamped else h).T
+    np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-5)
+    assert len(profile(interpreter._runner)) == 2 + clamped  # the head is turned, once
+
+
 def test_what_is_asked_of_one_byte_is_looked_up() -> None:
     builder = ModelBuilder()
     graph = builder.main

@@ -104,16 +104,19 @@ def fuse_before(graph: Graph) -> Graph:
     nodes: list[Node] = []
     for node in graph.nodes:
         fused = node
-        for position, tensor in enumerate(node.inputs):
-            front = producer.get(tensor.index) if tensor is not None else None
-            if front is None or tensor is None or not _only_reader(graph, reading, tensor, node):
-                continue
-            if front.op.is_pure and node.op.fuses_before(fused, front, position):
+        for position in range(len(node.inputs)):
+            reader, tensor = node, node.inputs[position]
+            while tensor is not None and _only_reader(graph, reading, tensor, reader):
+                front = producer.get(tensor.index)
+                if front is None or not front.op.is_pure:
+                    break
+                if not node.op.fuses_before(fused, front, position):
+                    break
                 gone.add(front.index)
-                inputs = list(fused.inputs)
-                inputs[position] = front.inputs[0]
+                reader, tensor = front, front.inputs[0]
+                inputs = (*fused.inputs[:position], tensor, *fused.inputs[position + 1 :])
                 chain = (front, *(fused.chain or (node,)))
-                fused = replace(fused, inputs=tuple(inputs), chain=chain)
+                fused = replace(fused, inputs=inputs, chain=chain)
         nodes.append(fused)
     result: Graph = replace(graph, nodes=tuple(n for n in nodes if n.index not in gone))
     return result

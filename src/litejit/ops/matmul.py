@@ -414,16 +414,16 @@ class BatchMatMul(Op):
         )
 
     def fuses_before(self, node: Node, producer: Node, position: int = 0) -> bool:
-        """Read floats through a TRANSPOSE."""
-        from litejit.ops.matmul_f32 import absorbs_transpose
+        """Read floats where what only moves or repeats them has them from."""
+        from litejit.ops.matmul_f32 import absorbs_view
 
-        return producer.name == "TRANSPOSE" and absorbs_transpose(node, producer, position)
+        return absorbs_view(node, producer, position)
 
     def fuses_after(self, node: Node, follower: Node, position: int) -> bool:
-        """Write floats as a TRANSPOSE would."""
-        from litejit.ops.matmul_f32 import absorbs_transpose
+        """Write floats as what only moves them would."""
+        from litejit.ops.matmul_f32 import absorbs_view
 
-        return follower.name == "TRANSPOSE" and absorbs_transpose(node, follower, -1)
+        return absorbs_view(node, follower, -1)
 
     def lower(self, node: Node, steps: Lowering) -> None:
         """Compiled kernels for float operands."""

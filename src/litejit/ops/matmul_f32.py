@@ -22,7 +22,8 @@ from litejit.kernels.gemm_f32 import (
 )
 from litejit.model.options import Activation
 from litejit.ops.base import Lowering, Node, Operand
-from litejit.ops.blocks import row_strides
+from litejit.ops.blocks import copy_box
+from litejit.ops.views import read_strides, renames, repeats, written_strides
 from litejit.record import Record
 from litejit.types import F32, TensorType
 
@@ -250,7 +251,7 @@ def lower_batch_matmul(node: Node, steps: Lowering) -> None:
     if steps.inputs[1] is None:
         return
     if node.chain:
-        _through_transposes(node, steps)
+        _through_views(node, steps)
         return
     adj_x, adj_y = core.options.adj_x, core.options.adj_y
     m, n = result.dims[-2:]
@@ -284,58 +285,86 @@ def lower_batch_matmul(node: Node, steps: Lowering) -> None:
             )  # fmt: skip
 
 
-def absorbs_transpose(node: Node, other: Node, position: int) -> bool:
-    """May the product read input `position`, or with -1 write its result, through a TRANSPOSE?
+def absorbs_view(node: Node, link: Node, position: int) -> bool:
+    """May the product read input `position`, or with -1 write its result, through `link`?
 
     It may where matrices lie at one pitch, with rows in one piece; of input 1 also columns.
     """
     core = node.core
     tensors = (core.input(0), core.input(1), core.output(0))
-    batch = tensors[-1].shape and tensors[-1].dims[:-2]
-    if any(t.dtype != F32 or t.shape is None or t.dims[:-2] != batch for t in tensors):
+    known = all(t.dtype == F32 and t.shape is not None and t.size for t in tensors)
+    turned = core.options.adj_x or core.options.adj_y
+    if not known or turned or not (renames(link) or (position >= 0 and repeats(link))):
         return False
-    turned = node.after or core.options.adj_x or core.options.adj_y
-    if turned or other.input(1).value is None or sum(n > 1 for n in batch or ()) > 1:
+    found = _pitches(node, link if position == 0 else None, link if position == 1 else None,
+                     link if position < 0 else None)  # fmt: skip
+    if found is None or any(0 in pitches[1:] for pitches in found):
         return False
-    _, row, column = _pitches(tensors[position], other)
-    return column == 1 or (position == 1 and row == 1)
+    return all(column == 1 for _, _, column in found) or (
+        found[0][2] == found[2][2] == 1 and found[1][1] == 1
+    )
 
 
-def _pitches(tensor: TensorType, other: Node | None) -> tuple[int, int, int]:
-    """Of matrices, rows and columns, in elements, on the other side of a TRANSPOSE."""
-    if other is None:
-        strides = row_strides(tensor.dims, 1)
-    else:
-        order = [int(axis) % tensor.rank for axis in np.asarray(other.input(1).value)]
-        source, made = other.input(0), other.output(0)
-        if made.index == tensor.index:
-            strides = [row_strides(source.dims, 1)[axis] for axis in order]
-        else:
-            strides = [row_strides(made.dims, 1)[order.index(k)] for k in range(tensor.rank)]
-    *outer, row, column = strides
-    batch = next((s for s, n in zip(outer, tensor.dims, strict=False) if n > 1), 0)
-    return batch, row, column
+def _pitches(
+    node: Node, left: Node | None = None, right: Node | None = None, behind: Node | None = None
+) -> list[list[int]] | None:
+    """Of matrices, rows and columns of both operands and the result, in elements.
+
+    `left`, `right` and `behind` are further nodes to read and write through.
+    """
+    core = node.core
+    x, w, y = core.input(0), core.input(1), core.output(0)
+    batch, (m, n), k = y.dims[:-2], y.dims[-2:], x.dims[-1]
+    count = prod(batch)
+    after = (*node.after, behind) if behind else node.after
+    found = [
+        read_strides(x, _links(node, x, left), (*batch, m, k), (count, m, k)),
+        read_strides(w, _links(node, w, right), (*batch, k, n), (count, k, n)),
+        written_strides(y, after, (count, m, n)),
+    ]
+    known = [pitches for pitches in found if pitches is not None]
+    return known if len(known) == 3 else None
 
 
-def _through_transposes(node: Node, steps: Lowering) -> None:
-    """A product whose operands or result lie in memory as a fused TRANSPOSE has them."""
+def _links(node: Node, tensor: TensorType, first: Node | None) -> list[Node]:
+    """The fused nodes that make an operand of the product, and the one before them."""
+    made = {part.output(0).index: part for part in node.chain if part.op is not node.core.op}
+    links: list[Node] = []
+    while tensor.index in made:
+        links.insert(0, made[tensor.index])
+        tensor = links[0].input(0)
+    return [first, *links] if first else links
+
+
+def _through_views(node: Node, steps: Lowering) -> None:
+    """A product whose operands or result lie in memory as fused nodes have them."""
     core, isa = node.core, steps.isa
-    fronts = {part.output(0).index: part for part in node.chain if part.op is not core.op}
-    tensors = (core.input(0), core.input(1))
-    left, right = (_pitches(t, fronts.get(t.index)) for t in tensors)
+    pitches = _pitches(node)
+    assert pitches is not None
+    left, right, made = pitches
     result = core.output(0)
-    made = _pitches(result, node.after[0] if node.after else None)
     m, n = result.dims[-2:]
-    k, count = tensors[0].dims[-1], prod(result.dims[:-2])
+    k, count = core.input(0).dims[-1], prod(result.dims[:-2])
     x, w = steps.inputs[:2]
     assert x is not None and w is not None
+    if m == 1:  # no row follows in a matrix: those of all matrices are one
+        left[1], made[1] = left[0] or k, made[0]
+    if left[0] and not right[0] and left[0] == m * left[1] and made[0] == m * made[1]:
+        m, count = m * count, 1
     tile, parts = _column_parts(isa, m, n, free=False)
     columns, lanes = tile.columns(isa), isa.lanes(f32)
     w_batch, w_k, apart = right
     if apart != 1:
         w_k = -(-n // lanes) * lanes + lanes  # no power of two
-        w_batch = w_k * k
-        w = _transposed(steps, w, 1, n, k, count, (apart, right[0], w_batch, w_k, lanes))
+        w_batch = w_k * k if right[0] else 0
+        copies, size = count if right[0] else 1, w_k * k
+        if k < 2 * lanes:
+            box = [(copies, right[0], size), (k, 1, w_k), (n, apart, 1)]
+            target = steps.temporary(4 * copies * size)
+            copy_box(steps, target, w, [(a, 4 * b, 4 * c) for a, b, c in box], 4)
+            w = target
+        else:
+            w = _transposed(steps, w, 1, n, k, copies, (apart, right[0], size, w_k, lanes))
     out = Sums((), steps.outputs[0], steps.outputs[0], None, n)
     bias = out.padded_bias(steps, columns)
     for start, width, part in parts:
