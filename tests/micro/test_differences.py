@@ -347,3 +347,23 @@ def test_ranges_of_extremes_are_compared_when_they_run(name: str) -> None:
     interpreter = Interpreter.from_bytes(model.to_bytes(), arena_size=BIG)
     with pytest.raises(RuntimeError, match="quantized differently"):
         interpreter.invoke()
+
+
+def test_results_have_the_shapes_that_the_file_declares() -> None:
+    x = np.arange(6, dtype=np.float32).reshape(2, 3)
+    inputs = [((2, 3), F32), ((1,), I32, ints(1))]
+    options = ReducerOptions(keep_dims=True)
+    model = runnable("REDUCE_MAX", inputs, [((2,), F32)], options=options)
+    assert run(model, x).tolist() == [2, 5]
+    late = runnable("REDUCE_MAX", [inputs[0], ((1,), I32)], [((2,), F32)], options=options)
+    assert run(late, x, np.array([1], np.int32)).tolist() == [2, 5]
+
+
+@pytest.mark.parametrize("before", [0, 1])
+def test_paddings_are_read_as_int32(before: int) -> None:
+    pads = ((1, 2), I64, np.array([before, 0], np.int64).tobytes())
+    model = runnable("PAD", [((2,), F32), pads], [((2 + 2 * before,), F32)])
+    if before:
+        assert "it makes (3,)" in refusal(model)
+    else:
+        assert run(model, np.array([4, 5], np.float32)).tolist() == [4, 5]

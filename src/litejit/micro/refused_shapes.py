@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
+import numpy as np
+
 from litejit.micro.operands import View
 from litejit.model.options import (
     BatchMatMulOptions,
@@ -53,8 +55,9 @@ def padded(view: View) -> Iterator[Complaint]:
     if amounts.elements != 2 * out.rank or out.rank > image.rank:
         yield "prepare", f"it pads {image.shape} by {amounts.elements} numbers", CONVERT
         return
-    words = amounts.words
-    if words is None or len(words) < 2 * out.rank:
+    raw = b"" if amounts.data is None else bytes(amounts.data)
+    words = np.frombuffer(raw, "<i4", len(raw) // 4).tolist()  # int64 numbers are read so, too
+    if len(words) < 2 * out.rank:
         return
     sums = (n + words[2 * k] + words[2 * k + 1] for k, n in enumerate(image.shape[: out.rank]))
     shape = tuple(sums)

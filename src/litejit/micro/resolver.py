@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from importlib import import_module
 from typing import Any
 
@@ -123,9 +124,8 @@ def narrowed(op: Op, name: str, *, custom: bool) -> Op:
             refused = support.refusing_stage(name, *_names(node), custom=custom)
             node.check(not refused, f"types {_listed(node)} are not supported by TFLM")
             results: Arrays = super().reference(node, *inputs)
-            if not self.is_elementwise:  # those are asked for whole tables of values, too
-                _check_shapes(node, results)
-            return results
+            # elementwise ones are asked for whole tables of values, too
+            return results if self.is_elementwise else _in_declared_shapes(node, results)
 
         def lower(self, node: Node, steps: Lowering) -> None:
             if support.refusing_stage(name, *_names(node), custom=custom):
@@ -203,9 +203,14 @@ def _depends_on_data(infer: Any, node: Node) -> bool:
     return any(t.shape is None for t in infer(node))
 
 
-def _check_shapes(node: Node, results: Arrays) -> None:
+def _in_declared_shapes(node: Node, results: Arrays) -> Arrays:
+    """The same numbers in the shapes that the file declares."""
     arrays: tuple[Array, ...] = results if isinstance(results, tuple) else (results,)
+    shaped = []
     for tensor, array in zip(node.outputs, arrays, strict=False):
-        same = tensor is None or np.shape(array) == tensor.shape
-        if not same:
-            node.check(False, f"result has shape {np.shape(array)}, but the file declares another")
+        found = np.shape(array)
+        shape = found if tensor is None or tensor.shape is None else tensor.shape
+        text = f"result has shape {found}, but the file declares {shape}"
+        node.check(np.size(array) == math.prod(shape), text)
+        shaped.append(np.reshape(array, shape))
+    return tuple(shaped) if isinstance(results, tuple) else shaped[0]

@@ -272,12 +272,11 @@ class Interpreter:
         if not 0 <= tensor_number < len(tensors):
             raise IndexError("Tensor is out of bound, please check tensor index.")
         tensor = tensors[tensor_number]
-        array = machine.value(tensor_number, graph)
-        details = _details(tensor)
+        data = _copied(tensor, machine.value(tensor_number, graph))
         return {
-            "dtype": details["dtype"],
-            "shape": np.array(array.shape, np.int32),
-            "tensor_data": _copied(tensor, array),
+            "dtype": numpy_type(tensor.dtype),
+            "shape": np.array(np.shape(data), np.int32),
+            "tensor_data": data,
         }
 
     def __reduce_ex__(self, protocol: Any) -> NoReturn:
@@ -387,6 +386,9 @@ def _details(tensor: Tensor) -> dict[str, Any]:
 
 
 def _copied(tensor: Tensor, array: Array) -> Any:
+    """Numbers in the shape that the file declares, whatever the operator made."""
     if tensor.dtype.name == "BFLOAT16":
         array = array.view(numpy_type(tensor.dtype))
+    if array.shape != tensor.shape and min(tensor.shape, default=0) >= 0:
+        array = np.resize(array, tensor.shape)
     return array[()] if array.ndim == 0 else array.copy(order="C")
