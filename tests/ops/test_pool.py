@@ -144,7 +144,7 @@ def test_compiled_float_pooling_equals_the_reference(isa, what):
         x = sample(F32, image)
         x.flat[0], x.flat[-1] = np.nan, np.inf
         node = pool(name, x, filter, stride, same)
-        w, spec = window_of(node), PoolSpec(what, "FLOAT32")
+        w, spec = window_of(node), PoolSpec(what, F32)
         nbytes = 4 * (w.in_w * w.channels + 4 * row_lanes(spec, isa))
         nbytes = -(-nbytes // 64) * 64
         got = run_kernel(

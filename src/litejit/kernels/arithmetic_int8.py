@@ -11,6 +11,7 @@ from typing import Any
 from litejit.codegen.isa import Isa
 from litejit.codegen.lang import Function, Ptr, Type, Value, i8, i32, i64
 from litejit.kernels import requantize
+from litejit.kernels.base import type_of
 from litejit.kernels.elementwise import FUNCTIONS
 from litejit.kernels.fixedpoint import (
     divided_by_power,
@@ -18,7 +19,7 @@ from litejit.kernels.fixedpoint import (
     leading_zeros,
     reciprocal,
 )
-from litejit.kernels.walk import WalkSpec, type_of
+from litejit.kernels.walk import WalkSpec
 from litejit.types import DType
 
 _INVERSE_OF_0 = -1515870788  # 1 / 0 by three of Newton's steps in wrapping int32, Q0.31

@@ -6,14 +6,29 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from litejit.codegen.isa import Isa
+from litejit.codegen.lang import Type, f32, f64, i8, i16, i32, i64, u8, u16, u32, u64
 from litejit.record import Record
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from litejit.types import Array
+    from litejit.types import Array, DType
 
 REFUSED = 1 << 48  # a kernel that must refuse its data stores this | the place (engine/native)
+_TYPES: dict[str, Type] = {
+    **{"FLOAT32": f32, "FLOAT64": f64, "FLOAT16": u16, "BFLOAT16": u16, "COMPLEX64": u64},
+    "COMPLEX128": Type("u", 128),
+    **{"INT8": i8, "INT16": i16, "INT32": i32, "INT64": i64, "INT2": i8, "INT4": i8},
+    **{"UINT8": u8, "UINT16": u16, "UINT32": u32, "UINT64": u64, "UINT4": u8, "BOOL": u8},
+}
+
+
+def type_of(dtype: DType) -> Type:
+    """How one element lies in memory; bool is a byte that holds 0 or 1.
+
+    Floats of 16 bits are their bits, a complex number is the bits of both parts.
+    """
+    return _TYPES[dtype.name]
 
 
 class KernelSpec(Record):

@@ -7,8 +7,9 @@ from typing import Any
 from litejit.codegen import math
 from litejit.codegen.isa import Isa
 from litejit.codegen.lang import Function, Operand, Ptr, Type, Value, f32, f64, i32, i64, u8
+from litejit.kernels.base import type_of
 from litejit.kernels.elementwise import joined, parts
-from litejit.kernels.walk import WalkSpec, closed, computed, opened, type_of
+from litejit.kernels.walk import WalkSpec, closed, computed, opened
 from litejit.types import I16, DType
 
 _BELOW_HALF = 0.49999997  # trunc(r + this, with r's sign) rounds halves away from zero, no others

@@ -22,8 +22,8 @@ from litejit.codegen.lang import (
     u32,
     u64,
 )  # fmt: skip
-from litejit.kernels.base import REFUSED, KernelSpec
-from litejit.kernels.walk import WalkSpec, closed, computed, opened, type_of
+from litejit.kernels.base import REFUSED, KernelSpec, type_of
+from litejit.kernels.walk import WalkSpec, closed, computed, opened
 from litejit.types import DType
 
 _TOP32 = 2.0**31

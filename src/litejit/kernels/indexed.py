@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from litejit.codegen.lang import Function, Pointer, Ptr, Type, Value, f32, i8, i32, i64, u64
-from litejit.kernels.base import REFUSED, KernelSpec
-from litejit.kernels.resize import copy_bytes
-from litejit.kernels.walk import type_of
+from litejit.kernels.base import REFUSED, KernelSpec, type_of
+from litejit.kernels.memory import copy_words
 from litejit.types import DType
 
 if TYPE_CHECKING:
@@ -45,7 +44,7 @@ class GatherSpec(KernelSpec):
             offset, inside = _place(fn, indices + tuple_ * self.depth, sizes)
             with fn.when(inside):
                 source = x + (outer * block + offset)
-                copy_bytes(fn, source, y + item * run, run, word, self.groups)
+                copy_words(fn, source, y + item * run, run, word, self.groups)
             with fn.when(inside ^ True):
                 status[0] = k | REFUSED
         return fn.ir()
@@ -317,17 +316,17 @@ class ReverseSequenceSpec(KernelSpec):
                 length = self._length(lengths, which, inner, status)
                 with fn.loop(length) as j:
                     source = x + (row + length - 1 - j) * run
-                    copy_bytes(fn, source, y + (row + j) * run, run, word, self.groups)
+                    copy_words(fn, source, y + (row + j) * run, run, word, self.groups)
                 rest = (inner - length) * run
                 with fn.when(rest > 0):
                     at = (row + length) * run
-                    copy_bytes(fn, x + at, y + at, rest, word, 0)
+                    copy_words(fn, x + at, y + at, rest, word, 0)
             else:
                 with fn.loop(inner) as j:
                     length = self._length(lengths, j, outer, status)
                     turned = (which < length).choose(length - 1 - which * 2, 0) * between * inner
                     source = x + (row + j + turned) * run
-                    copy_bytes(fn, source, y + (row + j) * run, run, word, self.groups)
+                    copy_words(fn, source, y + (row + j) * run, run, word, self.groups)
         return fn.ir()
 
     @staticmethod

@@ -13,23 +13,10 @@ from typing import Any
 
 from litejit.codegen import math as functions
 from litejit.codegen.isa import Isa
-from litejit.codegen.lang import (
-    Function,
-    Pointer,
-    Ptr,
-    Type,
-    Value,
-    f32,
-    f64,
-    i8,
-    i16,
-    i32,
-    i64,
-    u8,
-)
-from litejit.kernels.base import KernelSpec
+from litejit.codegen.lang import Function, Pointer, Ptr, Type, Value, f32, f64, i32, i64, u8
+from litejit.kernels.base import KernelSpec, type_of
+from litejit.types import DType
 
-_TYPES = {"FLOAT32": f32, "INT8": i8, "UINT8": u8, "INT16": i16}
 UNROLL = 4
 FLOAT_MIN = -3.4028234663852886e38
 
@@ -47,11 +34,11 @@ class PoolSpec(KernelSpec):
     """
 
     what: str
-    dtype: str
+    dtype: DType
 
     def emit(self, name: str, isa: Isa) -> str:
         """A loop over output rows."""
-        element, wide = _TYPES[self.dtype], _wide(self)
+        element, wide = type_of(self.dtype), _wide(self)
         limit = f32 if element.is_float else i64
         fn = Function(
             name, isa, x=Ptr(element), y=Ptr(element), row=Ptr(wide), row_bytes=i64,
@@ -85,7 +72,7 @@ class PoolSpec(KernelSpec):
 
 def _wide(spec: PoolSpec) -> Type:
     """The type that is combined: sums of integers need 32 bits."""
-    element = _TYPES[spec.dtype]
+    element = type_of(spec.dtype)
     return i32 if spec.what != "max" and not element.is_float else element
 
 
@@ -200,7 +187,7 @@ class _Finish:
 
     def __init__(self, spec: PoolSpec, fn: Function, count: Value, low: Value, high: Value) -> None:
         self.spec, self.fn, self.low, self.high = spec, fn, low, high
-        self.element = _TYPES[spec.dtype]
+        self.element = type_of(spec.dtype)
         if spec.what != "max":
             self.count = count.to(i32)
             self.float_count = count.to(f32)

@@ -13,18 +13,14 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from litejit.codegen.lang import Function, Pointer, Ptr, Type, Value, f32, i8, i16, i32, i64, u8
+from litejit.codegen.lang import Function, Pointer, Ptr, Type, Value, f32, i8, i32, i64
 from litejit.kernels import requantize
-from litejit.kernels.base import KernelSpec
+from litejit.kernels.base import KernelSpec, type_of
 from litejit.types import DType
 
 if TYPE_CHECKING:
     from litejit.codegen.isa import Isa
 
-TYPES = {
-    **{"FLOAT32": f32, "INT64": i64, "INT32": i32, "INT16": i16, "INT8": i8},
-    **{"UINT8": u8, "BOOL": u8},
-}
 BLOCK = 64  # float additions in a row before a partial sum is put aside
 FLOAT, PRODUCT = "float", "product"  # forms that kernels/requantize does not have
 _HALF = 0.49999997  # the float below 0.5: x.5 still reaches the next integer, nothing else does
@@ -88,13 +84,13 @@ class _FoldSpec(KernelSpec):
 
     def function(self, name: str, isa: Isa) -> Function:
         """An empty kernel with the arguments."""
-        element = TYPES[self.dtype.name]
+        element = type_of(self.dtype)
         return Function(name, isa, x=Ptr(element), y=Ptr(element), n=i64, inner=i64, blocks=i64,
                         start=i64, scale=f32, constants=Ptr(i8))  # fmt: skip
 
     def wide(self) -> Type:
         """What elements are folded as."""
-        return i64 if self.form == PRODUCT else widest(TYPES[self.dtype.name], self.word)
+        return i64 if self.form == PRODUCT else widest(type_of(self.dtype), self.word)
 
     def lanes(self, isa: Isa) -> int:
         """Elements of a vector while it is folded."""
@@ -128,7 +124,7 @@ class _FoldSpec(KernelSpec):
         self, isa: Isa, total: Value, divisor: tuple[Value, Value], numbers: list[Value]
     ) -> Value:
         """What is stored, of the type of x; `divisor`: scale and n."""
-        element, lanes, fn = TYPES[self.dtype.name], total.type.lanes, total.fn
+        element, lanes, fn = type_of(self.dtype), total.type.lanes, total.fn
         if self.form == PRODUCT:
             code = _scaled(total, numbers) + numbers[3].splat(lanes)
             low, high = (number.splat(lanes) for number in numbers[4:])
@@ -285,7 +281,7 @@ class ArgSpec(KernelSpec):
 
     def emit(self, name: str, isa: Isa) -> str:
         """IR text of the kernel."""
-        element = TYPES[self.dtype.name]
+        element = type_of(self.dtype)
         fn = Function(name, isa, x=Ptr(element), y=Ptr(i64 if self.wide else i32), n=i64)
         x, y, n = fn.args
         lanes, kind = isa.lanes(i32), widest(element)
@@ -325,7 +321,7 @@ class ArgAcrossSpec(KernelSpec):
 
     def emit(self, name: str, isa: Isa) -> str:
         """IR text of the kernel."""
-        element, made = TYPES[self.dtype.name], i64 if self.wide else i32
+        element, made = type_of(self.dtype), i64 if self.wide else i32
         fn = Function(name, isa, x=Ptr(element), y=Ptr(made), n=i64, inner=i64, blocks=i64)
         x, y, n, inner, blocks = fn.args
         lanes, kind = isa.lanes(i32), widest(element)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from litejit.codegen.lang import Function, Pointer, Ptr, Type, Value, f32, i8, i32, i64
-from litejit.kernels.base import KernelSpec
-from litejit.kernels.reduce import TYPES
+from litejit.kernels.base import KernelSpec, type_of
+from litejit.kernels.memory import copy_words
 from litejit.types import DType
 
 if TYPE_CHECKING:
@@ -34,33 +34,8 @@ class PickSpec(KernelSpec):
             source = x + (item / height * batch + rows[item % height])
             target = y + item * width * run
             with fn.loop(width) as j:
-                copy_bytes(fn, source + columns[j], target + j * run, run, word, self.groups)
+                copy_words(fn, source + columns[j], target + j * run, run, word, self.groups)
         return fn.ir()
-
-
-def copy_bytes(
-    fn: Function, source: Pointer, target: Pointer, run: Value, word: Type, groups: int
-) -> None:
-    """Copy `run` bytes as words: exactly `groups` (1 or 2, overlapping), or 0: in a loop."""
-    lanes = word.bits * word.lanes // 8
-    last = run - lanes
-    if groups:
-        places = [fn.const(0, i64), last][:groups]
-        values = [_read(source, at, word) for at in places]
-        for at, value in zip(places, values, strict=True):
-            _write(target, at, value)
-        return
-    with fn.loop(last, step=lanes) as at:
-        _write(target, at, _read(source, at, word))
-    _write(target, last, _read(source, last, word))
-
-
-def _read(at: Pointer, offset: Value, word: Type) -> Value:
-    return (at + offset).cast(word.scalar).load(lanes=word.lanes, align=1)
-
-
-def _write(at: Pointer, offset: Value, value: Value) -> None:
-    (at + offset).cast(value.type.scalar).store(0, value, align=1)
 
 
 def pick_spec(run: int, vector_bytes: int) -> PickSpec:
@@ -90,7 +65,7 @@ class BilinearSpec(KernelSpec):
 
     def emit(self, name: str, isa: Isa) -> str:
         """IR text of the kernel."""
-        element = TYPES[self.dtype.name]
+        element = type_of(self.dtype)
         kind = WEIGHTS.get(self.dtype.name, f32)
         fn = Function(name, isa, x=Ptr(element), y=Ptr(element), rows=Ptr(i64), columns=Ptr(i64),
                       row_weights=Ptr(kind), column_weights=Ptr(kind), height=i64, width=i64,

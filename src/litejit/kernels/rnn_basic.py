@@ -9,7 +9,8 @@ from litejit.codegen.lang import Function, Pointer, Ptr, Type, Value, f32, i8, i
 from litejit.kernels import rnn_fixed16
 from litejit.kernels.base import KernelSpec
 from litejit.kernels.fixedpoint import multiplied
-from litejit.kernels.rnn_int8 import copy_bytes, saturate
+from litejit.kernels.memory import copy_bytes
+from litejit.kernels.rnn_int8 import saturate
 
 if TYPE_CHECKING:
     from litejit.codegen.isa import Isa

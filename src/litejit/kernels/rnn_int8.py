@@ -15,6 +15,7 @@ import numpy as np
 from litejit.codegen.lang import Function, Pointer, Ptr, Value, i8, i16, i32, i64, u8
 from litejit.kernels import requantize, rnn_fixed16
 from litejit.kernels.base import KernelSpec
+from litejit.kernels.memory import copy_bytes
 from litejit.kernels.packing_int8 import pack_weights
 from litejit.types import Array
 
@@ -71,16 +72,6 @@ def dots(
 def offset(isa: Isa) -> int:
     """What `dots` adds to every x."""
     return 128 if isa.dot_is_unsigned else 0
-
-
-def copy_bytes(fn: Function, source: Pointer, target: Pointer, count: Value) -> None:
-    """Copy `count` bytes."""
-    lanes = fn.isa.lanes(i8)
-    whole = count / lanes * lanes
-    with fn.loop(whole, step=lanes) as at:
-        target.store(at, source.load(at, lanes=lanes))
-    with fn.loop(count, start=whole) as at:
-        target[at] = source[at]
 
 
 class LSTMInt8(KernelSpec):

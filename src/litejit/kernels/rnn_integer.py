@@ -28,7 +28,8 @@ from litejit.codegen.lang import (
 from litejit.kernels import rnn_fixed16
 from litejit.kernels.base import KernelSpec
 from litejit.kernels.fixedpoint import HIGH, divided_by_power, inverse_sqrt, multiplied
-from litejit.kernels.rnn_int8 import copy_bytes, dots, saturate
+from litejit.kernels.memory import copy_bytes
+from litejit.kernels.rnn_int8 import dots, saturate
 from litejit.types import Array
 
 if TYPE_CHECKING:

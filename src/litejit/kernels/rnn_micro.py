@@ -8,10 +8,9 @@ from litejit.codegen.isa import Isa
 from litejit.codegen.lang import Function, Pointer, Ptr, Value, i8, i16, i32, i64, u32
 from litejit.kernels import rnn_fixed16
 from litejit.kernels.fixedpoint import multiplied
-from litejit.kernels.rnn_int8 import LSTMInt8, copy_bytes, saturate
+from litejit.kernels.memory import copy_bytes
+from litejit.kernels.rnn_int8 import LSTMInt8, saturate
 from litejit.types import Array
-
-TABLE_BYTES = 1024
 
 
 def pack_table(table: Array) -> Array:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from litejit.codegen.lang import Function, Pointer, Ptr, Type, Value, f32, i8, i16, i32, i64
 from litejit.kernels import requantize
-from litejit.kernels.base import REFUSED, KernelSpec
-from litejit.kernels.reduce import TYPES, folder, widest
+from litejit.kernels.base import REFUSED, KernelSpec, type_of
+from litejit.kernels.reduce import folder, widest
 from litejit.types import DType
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class RunningSumSpec(KernelSpec):
 
     def emit(self, name: str, isa: Isa) -> str:
         """IR text of the kernel."""
-        element = TYPES[self.dtype.name]
+        element = type_of(self.dtype)
         wide = widest(element)
         fn = Function(name, isa, x=Ptr(element), y=Ptr(element), n=i64, inner=i64, blocks=i64,
                       first=i64, step=i64, zero=i64, constants=Ptr(i8))  # fmt: skip
@@ -73,7 +73,7 @@ class SegmentSpec(KernelSpec):
 
     def emit(self, name: str, isa: Isa) -> str:
         """IR text of the kernel."""
-        element = TYPES[self.dtype.name]
+        element = type_of(self.dtype)
         fn = Function(name, isa, x=Ptr(element), ids=Ptr(i32), y=Ptr(element), status=Ptr(i64),
                       rows=i64, inner=i64, segments=i64, start=i64)  # fmt: skip
         x, ids, y, status, rows, inner, segments, start = fn.args
@@ -110,7 +110,7 @@ class TopSpec(KernelSpec):
 
     def key_type(self) -> Type:
         """The type of keys."""
-        return i64 if TYPES[self.dtype.name].bits == 64 else i32
+        return i64 if type_of(self.dtype).bits == 64 else i32
 
     def scratch_bytes(self, isa: Isa, k: int) -> int:
         """What a thread needs."""
@@ -119,7 +119,7 @@ class TopSpec(KernelSpec):
 
     def emit(self, name: str, isa: Isa) -> str:
         """IR text of the kernel."""
-        element, key = TYPES[self.dtype.name], self.key_type()
+        element, key = type_of(self.dtype), self.key_type()
         made = i16 if self.place_bits == 16 else i32
         fn = Function(name, isa, x=Ptr(element), values=Ptr(element), places=Ptr(made),
                       scratch=Ptr(i8), nbytes=i64, n=i64, k=i64)  # fmt: skip

@@ -23,7 +23,7 @@ from litejit.codegen.lang import (
     u64,
 )
 from litejit.kernels.base import REFUSED, KernelSpec
-from litejit.kernels.rnn_int8 import copy_bytes
+from litejit.kernels.memory import copy_bytes
 
 _LOW32 = 0xFFFFFFFF
 

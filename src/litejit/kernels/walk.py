@@ -8,49 +8,18 @@ from typing import Any
 
 from litejit.codegen import math
 from litejit.codegen.isa import Isa
-from litejit.codegen.lang import (
-    Function,
-    Pointer,
-    Ptr,
-    Type,
-    Value,
-    f32,
-    f64,
-    i1,
-    i8,
-    i16,
-    i32,
-    i64,
-    u8,
-    u16,
-    u32,
-    u64,
-)
-from litejit.kernels.base import REFUSED, KernelSpec
+from litejit.codegen.lang import Function, Pointer, Ptr, Type, Value, f32, i1, i64
+from litejit.kernels.base import REFUSED, KernelSpec, type_of
 from litejit.types import DType
 
-TYPES: dict[str, Type] = {
-    **{"FLOAT32": f32, "FLOAT64": f64, "FLOAT16": u16, "BFLOAT16": u16, "COMPLEX64": u64},
-    "COMPLEX128": Type("u", 128),
-    **{"INT8": i8, "INT16": i16, "INT32": i32, "INT64": i64, "INT2": i8, "INT4": i8},
-    **{"UINT8": u8, "UINT16": u16, "UINT32": u32, "UINT64": u64, "UINT4": u8, "BOOL": u8},
-}
 _SHORT_FLOATS = {
     "FLOAT16": (math.from_half, math.to_half), "BFLOAT16": (math.from_bfloat, math.to_bfloat),
 }  # fmt: skip
 
 
-def type_of(dtype: DType) -> Type:
-    """How one element lies in memory; bool is a byte that holds 0 or 1.
-
-    Floats of 16 bits are their bits, a complex number is the bits of both parts.
-    """
-    return TYPES[dtype.name]
-
-
 def computed(dtype: DType) -> Type:
     """What kernels compute with: float32 for floats of 16 bits."""
-    return f32 if dtype.name in _SHORT_FLOATS else TYPES[dtype.name]
+    return f32 if dtype.name in _SHORT_FLOATS else type_of(dtype)
 
 
 def opened(dtype: DType, x: Value) -> Value:

@@ -175,9 +175,6 @@ CUSTOMS: dict[str, tuple[str, str]] = {
     "SignalWindow": ("i16 i16 -> i16", ""),
 }
 
-# Types whose size TFLM does not know: a tensor of one of them cannot be allocated.
-UNSIZED_TYPES = ("STRING", "VARIANT", "UINT4", "INT2", "FLOAT8")
-
 
 class Alternative(Record):
     """Types that go together: allowed names for each leading operand and result; () is any."""

@@ -14,7 +14,7 @@ from litejit.kernels import conversion, requantize
 from litejit.kernels import elementwise as kernels
 from litejit.kernels.lookup16 import CODES, Lookup16Spec
 from litejit.kernels.rescale import LARGEST, RescaleSpec
-from litejit.kernels.walk import TYPES, WalkSpec
+from litejit.kernels.walk import WalkSpec
 from litejit.ops import fixedpoint
 from litejit.ops.arithmetic import Terms
 from litejit.ops.base import Lowering, Node, Operand
@@ -298,7 +298,7 @@ def _form(multiplier: Multiplier, zero_point: int, bound: int) -> str:
 
 
 def _block(steps: Lowering, form: str, multiplier: Multiplier, zero_point: int) -> Array:
-    lanes = steps.isa.lanes(TYPES["INT32"])
+    lanes = steps.isa.lanes(i32)
     m, shift = (np.full(lanes, part, np.int64) for part in multiplier)
     return requantize.constants(form, lanes, m, shift, zero_point).ravel()
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from litejit.types import BF16, F16, F32, F64, Array, DType
-
-FLOATS = (F32, F16, BF16, F64)
+from litejit.types import BF16, F16, Array, DType
 
 
 def widen(array: Array, dtype: DType) -> Array:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,6 @@ from litejit.ops.window import Span, Window2D, window_of
 from litejit.record import replace
 from litejit.types import F32, I8, I16, U8, Array, DType
 
-Combine = Callable[[Array, Array], Array]
 _INTEGERS = (I8, U8, I16)
 SMALL_WINDOW = 1 << 15  # cells whose int16 sums cannot leave int32
 
@@ -109,7 +107,7 @@ def call_pool(
     """One call of the kernel; `what` is its word."""
     if w.filter_w == w.stride_w == 1 and not w.left:  # a line is one long pixel
         w = replace(w, channels=w.in_w * w.channels, in_w=1, out_w=1)
-    spec = PoolSpec(what, dtype.name)
+    spec = PoolSpec(what, dtype)
     row = w.in_w * w.channels
     lanes = row_lanes(spec, steps.isa)
     nbytes = 4 * (row + 4 * lanes)
