@@ -160,33 +160,47 @@ class SuppressSpec(KernelSpec):
             top = heap.pop(state[0])
             state[0] = state[0] - 1
             box, score = top & _LOW32, _score_of(top)
-            after = [state[1] - 1, score, fn.const(1, i1)]  # the latest first
-            first = begins[box].to(i64)
-
-            def goes_on(after: list[Value] = after, first: Value = first) -> Value:
-                more: Value = (after[0] >= first) & after[2] & (after[1] > least)
-                return more
-
-            own = _corners(corners, box)
-            with fn.loop_while(goes_on, after):
-                value = _overlap(own, _corners(corners, places[after[0]].to(i64)))
-                after[2] = (value >= overlap[0]) ^ True
-                if self.soft:
-                    lower = after[1] * functions.exp(factor * value * value)
-                    after[1] = (soft & after[2]).choose(lower, after[1])
-                after[0] = after[0] - 1
-            chosen = state[1]
-            with fn.when(after[2] & after[1].equals(score), carry=state):
+            own, first, chosen = _corners(corners, box), begins[box].to(i64), state[1]
+            lowered, stands = self._weighed(
+                score, first, chosen, lambda k: _overlap(own, _corners(corners, places[k].to(i64))),
+                (overlap[0], least), (soft, factor),
+            )  # fmt: skip
+            with fn.when(stands & lowered.equals(score), carry=state):
                 places[chosen] = box.to(i32)
                 if self.soft:
                     values[chosen] = score
                 state[1] = chosen + 1
-            with fn.when(after[2] & (after[1] > least), carry=state):
+            with fn.when(stands & (lowered > least), carry=state):
                 begins[box] = chosen.to(i32)
-                heap.rise(state[0], _candidate(after[1], box))
+                heap.rise(state[0], _candidate(lowered, box))
                 state[0] = state[0] + 1
         found[0] = state[1].to(i32)
         return fn.ir()
+
+    def _weighed(
+        self, score: Value, first: Value, chosen: Value, covered: Callable[[Value], Value],
+        limits: tuple[Value, Value], decay: tuple[Value, Value],
+    ) -> tuple[Value, Value]:  # fmt: skip
+        """A score lowered by the boxes chosen from `first` on; does none of them cover the box?
+
+        The latest are looked at first. `limits` are the largest overlap and the least score,
+        `decay` says whether scores are lowered at all, and the factor in the exponent.
+        """
+        fn, (largest, least), (soft, factor) = score.fn, limits, decay
+        state = [chosen - 1, score, fn.const(1, i1)]
+
+        def goes_on() -> Value:
+            more: Value = (state[0] >= first) & state[2] & (state[1] > least)
+            return more
+
+        with fn.loop_while(goes_on, state):
+            value = covered(state[0])
+            state[2] = (value >= largest) ^ True
+            if self.soft:
+                lower = state[1] * functions.exp(factor * value * value)
+                state[1] = (soft & state[2]).choose(lower, state[1])
+            state[0] = state[0] - 1
+        return state[1], state[2]
 
 
 def _sort_corners(box: Pointer, corners: Pointer) -> None:
