@@ -45,7 +45,7 @@ def test_float_log_softmax(isa):
 def test_euclidean_norm(isa):
     for n in SIZES:
         x = rows_of(n)
-        x[2] = 0
+        x[2], x[3, 0] = 0, np.nan  # one NaN is the whole row
         norm = np.maximum(np.sqrt((x.astype(np.float64) ** 2).sum(-1, keepdims=True)), 1e-6)
         got = run(L2NormF32(), x, x * 0, n, items=5, isa=isa, cuts=(2,))[1]
         np.testing.assert_allclose(got, x / norm, rtol=1e-6)

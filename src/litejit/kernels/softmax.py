@@ -206,7 +206,9 @@ class L2NormF32(KernelSpec):
         with fn.loop(fn.end, start=fn.begin) as row:
             source, target = x + row * n, y + row * n
             squares = fold_row(fn, "sum", source, n, lambda value: value * value)
-            norm = fn.maximum(fn.sqrt(fn.reduce("add", squares)), 1e-6)
+            norm = fn.sqrt(fn.reduce("add", squares))
+            least = fn.const(1e-6, f32)
+            norm = (norm < least).choose(least, norm)  # NaN stays
             divisor = norm.splat(isa.lanes(f32))
             map_row(fn, source, target, n, lambda value: value / divisor)
         return fn.ir()

@@ -347,7 +347,7 @@ class L2Normalization(Op):
         if x.dtype == np.float32:
             with np.errstate(all="ignore"):
                 squares = (x * x).sum(-1, keepdims=True, dtype=np.float64).astype(np.float32)
-                return np.asarray(x / np.fmax(np.sqrt(squares), np.float32(1e-6)))
+                return np.asarray(x / np.maximum(np.sqrt(squares), np.float32(1e-6)))
         wide = x.astype(np.int64) - node.input(0).zero_point
         rows = wide.reshape(-1, x.shape[-1])
         sums = np.minimum((rows * rows).sum(-1, keepdims=True), 2**31 - 1)
