@@ -33,6 +33,11 @@ from litejit.model.options import (
 )
 from litejit.model.table import Table
 
+# advice that several rules give
+_SYMMETRIC = "quantize 16-bit tensors symmetrically"
+_NEWER = "quantize again with a newer converter"
+_ALL_INTEGERS = "quantize activations too (full integer quantization)"
+
 
 def complaints(view: View) -> Iterator[Complaint]:
     """What TFLM refuses when it prepares the operator, but for its types."""
@@ -47,7 +52,7 @@ def open_results(view: View) -> Iterator[Complaint]:
         if out is not None and out.shape != (0,) and any(n <= 0 for n in out.shape):
             problem = f"has dynamic tensor #{out.index}: its result {k}, {out.name!r}, has the"
             problem += f" shape {out.shape}, and dynamic tensors are not supported"
-            yield "prepare", problem, "convert with fixed input shapes; TFLM knows no others"
+            yield "prepare", problem, shapes.FIXED
 
 
 def operands(view: View) -> list[tuple[str, TensorView]]:
@@ -104,14 +109,14 @@ def _symmetric_int16(view: View) -> Iterator[Complaint]:
     for what, tensor in operands(view):
         if tensor.dtype == "INT16" and tensor.has_zero_points and tensor.scales:
             problem = f"{what} {tensor.name!r} is INT16 with a zero point that is not 0"
-            yield "prepare", problem, "quantize 16-bit tensors symmetrically"
+            yield "prepare", problem, _SYMMETRIC
 
 
 def _symmetric_int16_input(view: View) -> Iterator[Complaint]:
     image = view.need("i0")
     if image.dtype == "INT16" and image.zero_point:
         problem = f"input 0 {image.name!r} is INT16 with a zero point that is not 0"
-        yield "prepare", problem, "quantize 16-bit tensors symmetrically"
+        yield "prepare", problem, _SYMMETRIC
 
 
 def _no_int4_channels(view: View) -> Iterator[Complaint]:
@@ -131,7 +136,7 @@ def _expected_result(view: View) -> Iterator[Complaint]:
     if wrong or out.zero_point != zero_point:
         expected = (f"scale {scale:g} and " if scale else "") + f"zero point {zero_point}"
         problem = f"its result has scale {out.scale:g} and zero point {out.zero_point}"
-        yield "prepare", f"{problem}, expected {expected}", "quantize again with a newer converter"
+        yield "prepare", f"{problem}, expected {expected}", _NEWER
 
 
 def _same_quantization(view: View) -> Iterator[Complaint]:
@@ -207,7 +212,7 @@ def _hybrid(view: View) -> Iterator[Complaint]:
     pair = (image, weights) in (("INT8", "INT4"), ("INT16", "INT8"))
     if image != weights and not pair:
         problem = f"its data is {image} and its weights are {weights}"
-        yield "prepare", problem, "quantize activations too (full integer quantization)"
+        yield "prepare", problem, _ALL_INTEGERS
 
 
 def _fully_connected(view: View) -> Iterator[Complaint]:
@@ -215,7 +220,7 @@ def _fully_connected(view: View) -> Iterator[Complaint]:
     allowed = {"FLOAT32": ("FLOAT32",), "INT8": ("INT8", "INT4"), "INT16": ("INT8",)}
     if weights.dtype not in allowed.get(image.dtype, (weights.dtype,)):
         problem = f"its data is {image.dtype} and its weights are {weights.dtype}"
-        yield "prepare", problem, "quantize activations too (full integer quantization)"
+        yield "prepare", problem, _ALL_INTEGERS
 
 
 def _scale_of_bias(view: View) -> Iterator[Complaint]:
@@ -226,7 +231,7 @@ def _scale_of_bias(view: View) -> Iterator[Complaint]:
     if image.dtype != "FLOAT32" and weights.scales <= 1 and off > 0.02 * out.scale:
         problem = f"its bias has the scale {bias.scale:g}, the sum that it is added to"
         problem += f" {image.scale * weights.scale:g}"
-        yield "prepare", problem, "quantize again with a newer converter"
+        yield "prepare", problem, _NEWER
 
 
 def _pad_value(view: View) -> Iterator[Complaint]:
@@ -255,7 +260,7 @@ def _scale_of_fractions(view: View) -> Iterator[Complaint]:
     image, out = view.need("i0"), view.need("o0")
     if image.dtype == "INT16" and abs(math.log2(out.scale or 1.0) + 15) >= 1e-3:
         problem = f"its result's scale is {out.scale:g}, expected 2^-15"
-        yield "prepare", problem, "quantize again with a newer converter"
+        yield "prepare", problem, _NEWER
 
 
 def _hard_swish(view: View) -> Iterator[Complaint]:
@@ -272,7 +277,7 @@ def _scale_of_svdf_bias(view: View) -> Iterator[Complaint]:
     expected = float(np.float32(state.scale) * np.float32(weights.scale))
     if abs(bias.scale - expected) >= 1e-5:
         problem = f"its bias has the scale {bias.scale:g}, expected {expected:g}"
-        yield "prepare", problem, "quantize again with a newer converter"
+        yield "prepare", problem, _NEWER
 
 
 def _one_kind_of_centres(view: View) -> Iterator[Complaint]:
@@ -308,7 +313,7 @@ _SCALED = (_quantized("i0", "o0", dtypes=("INT8",)),)
 
 def _weights_scaled(view: View) -> Iterator[Complaint]:
     if view.need("i0").dtype in ("INT8", "INT16") and not view.need("i1").scales:
-        yield "prepare", "its weights have no scale", "quantize again with a newer converter"
+        yield "prepare", "its weights have no scale", _NEWER
 
 
 _FOUR = (_rank("i0", 4, 4),)

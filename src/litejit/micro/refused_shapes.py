@@ -24,6 +24,7 @@ from litejit.model.table import Table
 Complaint: TypeAlias = "tuple[str, str, str]"  # stage, problem, advice
 Rule: TypeAlias = "Callable[[View], Iterator[Complaint]]"
 CONVERT = "convert the model again, with the shapes that it runs with"
+FIXED = "convert with fixed input shapes; TFLM knows no others"
 
 
 def squeezed_ones(view: View) -> Iterator[Complaint]:
@@ -32,7 +33,7 @@ def squeezed_ones(view: View) -> Iterator[Complaint]:
     for axis in view.options(SqueezeOptions).squeeze_dims:
         if not -image.rank <= axis < image.rank or image.shape[axis] != 1:
             problem = f"it squeezes axis {axis} of the shape {image.shape}, which is not 1"
-            yield "prepare", problem, "convert with the shapes that the model runs with"
+            yield "prepare", problem, CONVERT
             return
 
 
@@ -46,7 +47,7 @@ def same_shapes(view: View) -> Iterator[Complaint]:
 def declared(view: View, shape: tuple[int, ...]) -> Complaint:
     """Say that the file declares another shape for the result than the operator makes."""
     problem = f"its result is declared as {view.need('o0').shape}, and it makes {shape}"
-    return "prepare", problem, "convert with fixed input shapes; TFLM knows no others"
+    return "prepare", problem, FIXED
 
 
 def padded(view: View) -> Iterator[Complaint]:
