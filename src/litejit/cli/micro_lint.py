@@ -16,7 +16,10 @@ from litejit.model import read_model
 @click.option("--json", "as_json", is_flag=True, help="print the findings as JSON")
 @click.pass_context
 def command(context: click.Context, model: str, as_json: bool) -> None:
-    """List every operator, type and shape of MODEL that TFLM refuses; exit 1 if there is one."""
+    """List all that TFLM refuses in MODEL: operators, types, shapes, constants, options.
+
+    The exit code is 1 where there is something.
+    """
     found = lint(read_model(model, strict=False))
     if as_json:
         rows = [{field: getattr(one, field) for field in Finding._fields} for one in found]

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from litejit.errors import LitejitError
 from litejit.micro import planners, refusals, requests, support
 from litejit.micro.operands import ELEMENT_BYTES, GraphState, TensorView, View
-from litejit.micro.refused_shapes import Complaint
+from litejit.micro.shape_refusals import Complaint
 from litejit.micro.structs import TARGETS
 from litejit.model import Model
 from litejit.model.options import SoftmaxOptions
@@ -114,12 +114,6 @@ def _complaints(view: View) -> Iterator[Complaint]:
         yield from _shapes(view)
     except LitejitError as error:
         yield "prepare", str(error), "convert the model again"
-
-
-def _operands(view: View) -> list[tuple[str, TensorView]]:
-    inputs = [("input", k, view.input(k)) for k in range(len(view.operator.inputs))]
-    outputs = [("output", k, view.output(k)) for k in range(len(view.operator.outputs))]
-    return [(f"{kind} {k}", found) for kind, k, found in inputs + outputs if found is not None]
 
 
 def _unsized(view: View) -> Iterator[Complaint]:

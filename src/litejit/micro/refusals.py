@@ -12,9 +12,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from litejit.micro import refused_shapes as shapes
+from litejit.micro import shape_refusals as shapes
 from litejit.micro.operands import TensorView, View
-from litejit.micro.refused_shapes import Complaint, Rule
+from litejit.micro.shape_refusals import Complaint, Rule
 from litejit.model.options import (
     Activation,
     AddOptions,
@@ -312,8 +312,9 @@ _SCALED = (_quantized("i0", "o0", dtypes=("INT8",)),)
 
 
 def _weights_scaled(view: View) -> Iterator[Complaint]:
-    if view.need("i0").dtype in ("INT8", "INT16") and not view.need("i1").scales:
-        yield "prepare", "its weights have no scale", _NEWER
+    image, weights = view.need("i0"), view.need("i1")
+    if image.dtype != "FLOAT32" and not (image.scales and weights.scales):
+        yield "prepare", "its data or its weights have no scale", _NEWER
 
 
 _FOUR = (_rank("i0", 4, 4),)

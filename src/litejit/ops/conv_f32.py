@@ -19,8 +19,6 @@ from litejit.ops.matmul_f32 import (
     Sums,
     dense,
     fusible_after,
-    lower_batch_matmul,
-    lower_fully_connected,
     nanoseconds,
     pack_at_run,
     plain,
@@ -35,10 +33,8 @@ ONE_THREAD_NS = 1000.0  # of what is hardly worth a second thread
 
 __all__ = [
     "fusible_after",
-    "lower_batch_matmul",
     "lower_conv",
     "lower_depthwise",
-    "lower_fully_connected",
     "lower_transpose_conv",
 ]
 

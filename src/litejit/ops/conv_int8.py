@@ -143,10 +143,6 @@ def lower_fully_connected(node: Node, steps: Lowering, *, fixed_point: bool = Fa
     multiply(layer, Product("dense", pick, depth, rows, depth, units))
 
 
-def lower_batch_matmul(node: Node, steps: Lowering) -> None:
-    """BATCH_MATMUL: the reference runs."""
-
-
 def fusible_after(node: Node, follower: Node, position: int) -> bool:
     """A residual ADD of 8-bit tensors, then a look-up: what the epilogue can take."""
     return takes(node, follower, position)

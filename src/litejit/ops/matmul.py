@@ -209,9 +209,9 @@ def lowering_module(node: Node) -> Any:
 
         return hybrid_lowering if hybrid_lowering.compiles(node) else None
     if x.dtype == F32:
-        from litejit.ops import conv_f32
+        from litejit.ops import matmul_f32
 
-        return conv_f32
+        return matmul_f32
     if x.dtype == I16:
         from litejit.ops import int16_lowering
 
@@ -428,9 +428,9 @@ class BatchMatMul(Op):
     def lower(self, node: Node, steps: Lowering) -> None:
         """Compiled kernels for float operands."""
         if node.core.input(0).dtype == node.core.input(1).dtype == F32:
-            from litejit.ops import conv_f32
+            from litejit.ops import matmul_f32
 
-            conv_f32.lower_batch_matmul(node, steps)
+            matmul_f32.lower_batch_matmul(node, steps)
         elif node.core.input(0).dtype == I16:
             from litejit.ops import int16_lowering
 

@@ -14,6 +14,7 @@ from litejit.codegen.isa import Isa
 from litejit.errors import InvokeError
 from litejit.model.options import elementwise as options
 from litejit.ops.base import Node
+from litejit.ops.floats import widen
 from litejit.ops.resolver import BuiltinOpResolver
 from litejit.record import replace
 from litejit.types import (
@@ -82,10 +83,6 @@ def lowered(node: Node, values: list[np.ndarray], isa: Isa) -> Immediate:
     return steps
 
 
-def widened(array: np.ndarray, dtype: DType) -> np.ndarray:
-    return (array.astype(np.uint32) << np.uint32(16)).view(np.float32) if dtype is BF16 else array
-
-
 def compare(
     isa: Isa, name: str, record: Any, *operands: Q, rtol: float = 0.0, **out: Any
 ) -> np.ndarray | None:
@@ -100,7 +97,7 @@ def compare(
         return None
     assert not steps.refusal[0], f"{name} refuses what its reference accepts"
     dtype = node.output(0).dtype
-    got, true = (widened(array, dtype) for array in (steps.results[0], expected))
+    got, true = (widen(array, dtype) for array in (steps.results[0], expected))
     np.testing.assert_allclose(got, true, rtol=rtol, atol=0, err_msg=f"{name} {operands[0].dtype}")
     return expected
 
