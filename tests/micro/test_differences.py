@@ -367,3 +367,12 @@ def test_paddings_are_read_as_int32(before: int) -> None:
         assert "it makes (3,)" in refusal(model)
     else:
         assert run(model, np.array([4, 5], np.float32)).tolist() == [4, 5]
+
+
+@pytest.mark.parametrize("dtype", [I32, I64, BOOL], ids=str)
+def test_sums_of_integers_need_scales_before_their_type_is_looked_at(dtype: DType) -> None:
+    one = (1, 1, 1, 1)
+    inputs = [(one, dtype), (one, dtype, bytes(dtype.itemsize)), None]
+    options = DepthwiseConv2DOptions(stride_w=1, stride_h=1, depth_multiplier=1)
+    model = runnable("DEPTHWISE_CONV_2D", inputs, [(one, dtype)], options=options)
+    assert "have no scale" in refusal(model)
