@@ -165,7 +165,8 @@ def test_dense_layers_agree_with_the_reference(isa, m, n, k):
     "adj_x, adj_y", [(False, False), (True, False), (False, True), (True, True)]
 )
 @pytest.mark.parametrize(
-    "x, y", [((), ()), ((3,), (3,)), ((2, 1), (2, 3)), ((4, 1, 2), (1, 3, 2)), ((1,), (5,))]
+    "x, y",
+    [((), ()), ((3,), (3,)), ((2, 1), (2, 3)), ((4, 1, 2), (1, 3, 2)), ((1,), (5,)), ((6,), (1,))],
 )
 def test_batches_of_products_agree_with_the_reference(isa, adj_x, adj_y, x, y):
     for m, n, k in ((5, 35, 9), (1, 3, 17)):

@@ -262,9 +262,11 @@ def lower_batch_matmul(node: Node, steps: Lowering) -> None:
     out = sums_of(node, steps, None, n)
     assert out is not None
     isa, right = steps.isa, steps.inputs[1]
+    count, x_step, y_step, outer = plan
+    if x_step and not y_step and not adj_x and len(outer) == 1:
+        m, count = m * count, 1  # all rows meet the same matrix
     tile, parts = _column_parts(isa, m, n, free=adj_y)
     columns = tile.columns(isa)
-    count, x_step, y_step, outer = plan
     if adj_y:
         panels = -(-n // columns)
         right = pack_at_run(steps, right, tile, n, k, prod(y.dims[:-2]))
