@@ -251,9 +251,7 @@ class _Slab:
 class _Packed:
     """Steps and their blocks of arguments, with the places of addresses."""
 
-    def __init__(
-        self, lowered: Lowered, plan: MemoryPlan, arrays: list[int], isa: Isa
-    ) -> None:
+    def __init__(self, lowered: Lowered, plan: MemoryPlan, arrays: list[int], isa: Isa) -> None:
         from litejit.engine.link import pack_slot
         from litejit.engine.steps import JumpStep, NativeStep, Place
 

@@ -111,9 +111,7 @@ class Lowerer:
         if tensor.index not in self.home or tensor.is_variable:
             return False
         members = self.members[self.home[tensor.index]]
-        return not any(
-            m in self.forever or self.last_reader.get(m, -1) > position for m in members
-        )
+        return not any(m in self.forever or self.last_reader.get(m, -1) > position for m in members)
 
 
 def _keeps_bytes(node: Node) -> bool:

@@ -392,9 +392,7 @@ class DetectionSpec(KernelSpec):
         return total
 
 
-def _put(
-    outputs: list[Pointer], place: Value, box: Pointer, number: Value, score: Value
-) -> None:
+def _put(outputs: list[Pointer], place: Value, box: Pointer, number: Value, score: Value) -> None:
     (outputs[0] + place * 4).store(0, box.load(lanes=4))
     outputs[1][place], outputs[2][place] = number.to(f32), score
 

@@ -172,9 +172,7 @@ class _Conv:
         with self.fn.loop(self.arg["depth"], step=step, carry=acc, nonempty=True) as k:
             self._step([p + k for p in a], weights + k * (self.panel // 4), ones + k, acc)
 
-    def _step(
-        self, a: Iterable[Pointer], weights: Pointer, ones: Pointer, acc: list[Any]
-    ) -> None:
+    def _step(self, a: Iterable[Pointer], weights: Pointer, ones: Pointer, acc: list[Any]) -> None:
         spec, fn, width = self.spec, self.fn, 4 * self.lanes
         a = a if spec.chains == 1 else list(a)
         for chain in range(spec.chains):

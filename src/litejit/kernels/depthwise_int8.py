@@ -207,9 +207,7 @@ class _Depthwise:
         for kx in range(spec.taps_x):
             for quad in range(spec.quads):
                 at = (window + steps[kx]).cast(kind)
-                data = at.load(
-                    quad * self.vector, lanes=self.vector, align=self.vector
-                )
+                data = at.load(quad * self.vector, lanes=self.vector, align=self.vector)
                 for o in range(spec.out_rows):
                     for part in weights.get((quad, kx, o), ()):
                         acc[o] = self.isa.dot4(self.fn, acc[o], data, part)

@@ -151,7 +151,6 @@ class FourierSpec(KernelSpec):
                 self._separate(a, work, y + row * ((1 if self.size else 2) * (half + 1)), turns)
         return fn.ir()
 
-
     def _separate(self, a: _Arithmetic, work: Pointer, y: Pointer, turns: Pointer) -> None:
         """The spectrum of the real row whose even and odd numbers were transformed together."""
         fn, narrow, half = a.fn, y.element, math.prod(self.radices)

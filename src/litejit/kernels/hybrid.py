@@ -329,8 +329,7 @@ class RescalingEmitter:
         lanes, size = self.lanes, 4 * self.lanes
         kinds = (i32, f32, f32)
         return [
-            (at + k * size).cast(kind).load(lanes=lanes, align=size)
-            for k, kind in enumerate(kinds)
+            (at + k * size).cast(kind).load(lanes=lanes, align=size) for k, kind in enumerate(kinds)
         ]
 
     def begin_rows(self, rows: list[Value]) -> None:

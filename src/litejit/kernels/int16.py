@@ -42,9 +42,7 @@ class Rescaling16(Record):
         return Emitter16(self, fn, isa, common)
 
 
-def channel_constants(
-    form: str, lanes: int, bias: Array, multiplier: Array, shift: Array
-) -> Array:
+def channel_constants(form: str, lanes: int, bias: Array, multiplier: Array, shift: Array) -> Array:
     """One uint8 row a vector of channels: int64 biases, then multipliers and shifts or factors.
 
     "reduced" takes the reduced multiplier and the whole right shift, "double" float64 factors.

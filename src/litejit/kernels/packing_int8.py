@@ -11,6 +11,7 @@ from litejit.types import Array
 
 _LONGEST = 1 << 23  # sums of so many bytes fit int32
 
+
 def channel_order(channels: int, lanes: int, vectors: int) -> Array:
     """The channel of every lane of every panel, int64 [panels * vectors * lanes].
 

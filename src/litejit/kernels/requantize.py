@@ -61,9 +61,7 @@ def nbytes(form: str, lanes: int) -> int:
     return _ROWS[form] * 4 * lanes
 
 
-def constants(
-    form: str, lanes: int, multiplier: Array, shift: Array, zero_point: int
-) -> Array:
+def constants(form: str, lanes: int, multiplier: Array, shift: Array, zero_point: int) -> Array:
     """Rows of constants, uint8 [n / lanes, nbytes], for n channels (a multiple of lanes).
 
     `multiplier` and `shift` are as QuantizeMultiplier makes them; for "scale", `multiplier` is

@@ -166,7 +166,6 @@ class LSTMInt8(KernelSpec):
             y = requantize.apply(self.hidden_form, fn.isa, product, made)
             target.store(place, requantize.narrow(y, unsigned=False), mask=mask)
 
-
     # what other integer LSTMs do in another way; `tables` lies behind the constants
 
     def joined(self, part: Value, total: Value) -> Value:

@@ -179,9 +179,7 @@ class LSTMInteger(KernelSpec):
         self, p: dict[str, Pointer], n: dict[str, Value], at: Value, mask: Value
     ) -> None:
         fn, lanes = mask.fn, mask.type.lanes
-        parts = [
-            (p["rows"] + n["width"] * g).load(at, lanes=lanes) for g in range(self._gates)
-        ]
+        parts = [(p["rows"] + n["width"] * g).load(at, lanes=lanes) for g in range(self._gates)]
         f, update = self._logistic(parts[-3]), self._tanh(parts[-2], 12)
         share = self._logistic(parts[0]) if self.input_gate else -f + rnn_fixed16.ONE
         kept = rnn_fixed16.halve(f * p["cell"].load(at, lanes=lanes, mask=mask).to(i32), 15)

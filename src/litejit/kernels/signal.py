@@ -38,9 +38,7 @@ class WindowSpec(KernelSpec):
 
     def emit(self, name: str, isa: Isa) -> str:
         """A register at a time."""
-        fn = Function(
-            name, isa, x=Ptr(i16), weights=Ptr(i16), y=Ptr(i16), size=i64, shift=i64
-        )
+        fn = Function(name, isa, x=Ptr(i16), weights=Ptr(i16), y=Ptr(i16), size=i64, shift=i64)
         x, weights, y, size, shift = fn.args
         lanes = isa.lanes(i32)
         by = shift.to(i32).splat(lanes)
@@ -110,9 +108,7 @@ class EnergySpec(KernelSpec):
         lanes = isa.lanes(i32)
         with fn.loop(stop, start=start, step=lanes) as i:
             pairs = x.load(i * 2, lanes=2 * lanes)
-            real, imaginary = (
-                pairs.shuffle(range(part, 2 * lanes, 2)).to(i32) for part in (0, 1)
-            )
+            real, imaginary = (pairs.shuffle(range(part, 2 * lanes, 2)).to(i32) for part in (0, 1))
             value = real * real + imaginary * imaginary
             y.store(i, value, mask=fn.first(stop - i, lanes))
         return fn.ir()
@@ -204,9 +200,7 @@ class GainSpec(KernelSpec):
 
     def emit(self, name: str, isa: Isa) -> str:
         """Channel by channel."""
-        fn = Function(
-            name, isa, x=Ptr(u32), noise=Ptr(u32), table=Ptr(i16), y=Ptr(u32), shift=i64
-        )
+        fn = Function(name, isa, x=Ptr(u32), noise=Ptr(u32), table=Ptr(i16), y=Ptr(u32), shift=i64)
         x, noise, table, y, shift = fn.args
         with fn.loop(fn.end, start=fn.begin) as i:
             level = noise[i]
@@ -322,8 +316,10 @@ class OverlapAddSpec(KernelSpec):
             for start, stop, target in ways:
                 with fn.loop(stop, start=start, step=lanes) as i:
                     a, b = frame.load(i, lanes=lanes), own.load(i, lanes=lanes)
-                    total = a + b if self.is_float else fn.call(
-                        f"llvm.sadd.sat.{a.type.suffix}", a.type, a, b
+                    total = (
+                        a + b
+                        if self.is_float
+                        else fn.call(f"llvm.sadd.sat.{a.type.suffix}", a.type, a, b)
                     )
                     target.store(i, total, mask=fn.first(stop - i, lanes))
             with fn.loop(size, start=size - step) as i:

@@ -32,6 +32,7 @@ from litejit.kernels.requantize import halves
 
 FACTS = 3  # that a block of rows keeps
 
+
 def _byte(unsigned: bool) -> Type:
     return u8 if unsigned else i8
 
@@ -165,9 +166,7 @@ class Softmax8(_Blocks):
             total[0] = total[0] + ((value + (1 << 11)) >> 12).to(i64)
         return total[0]
 
-    def _take(
-        self, fn: Function, source: Pointer, n: Value, table: Pointer, exps: Pointer
-    ) -> None:
+    def _take(self, fn: Function, source: Pointer, n: Value, table: Pointer, exps: Pointer) -> None:
         """exps[j] = table[255 + x[j] - largest x]."""
         here = table + (fn.const(255, i64) - _largest(fn, source, n))
         _look_up(fn, source, here, exps, n)
@@ -315,9 +314,7 @@ class Softmax16(KernelSpec):
         """target[j] = values[j] * factor, rounded half up."""
         lanes = fn.isa.lanes(i64)
         count = fn.const(31, i64) - room
-        half, shift, m = (
-            v.splat(lanes) for v in (fn.const(1, i64) << (count - 1), count, factor)
-        )
+        half, shift, m = (v.splat(lanes) for v in (fn.const(1, i64) << (count - 1), count, factor))
         with fn.loop(n, step=lanes) as at:
             value = (values.load(at, lanes=lanes).to(i64) * m + half) >> shift
             code = fn.minimum(fn.maximum(value, 0), 32767).to(i16)

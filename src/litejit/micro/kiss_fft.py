@@ -95,8 +95,7 @@ class Transform:
         for p, m, blocks in self.stages:
             shape = (len(real), blocks, p, m)
             parts = [
-                (real.reshape(shape)[:, :, q], imaginary.reshape(shape)[:, :, q])
-                for q in range(p)
+                (real.reshape(shape)[:, :, q], imaginary.reshape(shape)[:, :, q]) for q in range(p)
             ]
             made = self._butterfly(parts, m, blocks)
             real, imaginary = (

@@ -254,5 +254,3 @@ def _huffman(node: Node, y: TensorType, codes: Array, about: Array) -> Array:
         at -= max(width - count, 0)
         result[position] = entry & ((1 << low) - 1)
     return result.astype(y.dtype.numpy)
-
-

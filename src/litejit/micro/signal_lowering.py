@@ -35,9 +35,7 @@ def window(node: Node, steps: Lowering) -> None:
 def auto_scale(node: Node, steps: Lowering) -> None:
     """One item."""
     size = node.input(0).size
-    steps.call(
-        signal.AutoScaleSpec(), *_operands(steps), size, items=1, cost_ns=20 + size * 0.2
-    )
+    steps.call(signal.AutoScaleSpec(), *_operands(steps), size, items=1, cost_ns=20 + size * 0.2)
 
 
 def energy(node: Node, steps: Lowering) -> None:
@@ -72,9 +70,7 @@ def square_root(node: Node, steps: Lowering) -> None:
     """All numbers."""
     size = node.input(0).size
     if size:
-        steps.call(
-            signal.SquareRootSpec(), *_operands(steps), items=size, cost_ns=10 + size * 8.0
-        )
+        steps.call(signal.SquareRootSpec(), *_operands(steps), items=size, cost_ns=10 + size * 8.0)
 
 
 def subtraction(node: Node, steps: Lowering, state: Array) -> None:

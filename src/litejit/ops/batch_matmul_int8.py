@@ -101,9 +101,7 @@ def _integers(node: Node, steps: Lowering, m: int, k: int, n: int) -> _Matrices:
         form, lanes, np.full(lanes, -k * w.zero_point * factor), np.full(lanes, multiplier[0]),
         np.full(lanes, shift[0]), y.zero_point,
     )  # fmt: skip
-    common = with_sum_factor(
-        epilogue_int8.common_constants(lanes, *type_range(I8)), -w.zero_point
-    )
+    common = with_sum_factor(epilogue_int8.common_constants(lanes, *type_range(I8)), -w.zero_point)
     narrow = n if n < lanes else 0
     return _Matrices(
         m, k, n, epilogue_int8.Epilogue(form, narrow=narrow), w.zero_point != 0, blocks,

@@ -88,9 +88,7 @@ def lower_transpose_conv(node: Node, steps: Lowering) -> None:
     window = transposed_window_of(node)
     _, tensor, _ = operands(node)
     depth = tensor.dims[3]
-    layer = _conv_layer(
-        node, steps, window.filter_h * window.filter_w * depth, wide="sums"
-    )
+    layer = _conv_layer(node, steps, window.filter_h * window.filter_w * depth, wide="sums")
     transposed(layer, window, depth)
 
 
@@ -227,9 +225,7 @@ def _depthwise_ns(layer: Layer, window: Window2D, spec: depthwise.DepthwiseSpec)
 # -- products --
 
 
-def grouped(
-    layer: Layer, window: Window2D, groups: int, arrange: Callable[[Array], Array]
-) -> None:
+def grouped(layer: Layer, window: Window2D, groups: int, arrange: Callable[[Array], Array]) -> None:
     """CONV_2D whose channels fall into groups; narrow groups are joined."""
     units = len(layer.numbers.bias)
     depth, each = window.channels // groups, units // groups

@@ -183,9 +183,7 @@ def binary(node: Node, steps: Lowering, kernel: str) -> None:
         parameters = (-bound if low is None else float(low), float(bound if high is None else high))
     whole = not a.dtype.is_float
     checked = kernel == "floor_div" or (whole and kernel in ("div", "power", "floor_mod"))
-    function(
-        node, steps, "complex_mul" if a.dtype == C64 else kernel, parameters, checked=checked
-    )
+    function(node, steps, "complex_mul" if a.dtype == C64 else kernel, parameters, checked=checked)
 
 
 def select(node: Node, steps: Lowering) -> None:

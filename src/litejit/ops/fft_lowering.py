@@ -23,9 +23,7 @@ def circle(phases: Any) -> Array:
 class _Images:
     """Images of height x width real numbers, transformed over both axes."""
 
-    def __init__(
-        self, steps: Lowering, dims: tuple[int, ...], height: int, width: int
-    ) -> None:
+    def __init__(self, steps: Lowering, dims: tuple[int, ...], height: int, width: int) -> None:
         self.steps, self.height, self.width = steps, height, width
         self.columns = width // 2 + 1
         *outer, self.rows_in, self.columns_in = dims

@@ -332,9 +332,7 @@ def _chains(weights: Array, groups: int, *, axis: int = 0) -> int:
 def _depthwise(layer: Layer16, window: Window2D) -> None:
     steps, units, lanes = layer.steps, window.channels, layer.lanes
     raw = layer.numbers.weights.raw
-    weights = steps.constant(
-        "taps", lambda: np.pad(raw.astype(np.int16).reshape(-1), (0, 64))
-    )
+    weights = steps.constant("taps", lambda: np.pad(raw.astype(np.int16).reshape(-1), (0, 64)))
     order = depthwise_int8.channel_order(units, lanes)
     channels = steps.constant(
         "depthwise channels", lambda: layer.channel_constants(order, np.zeros(units, np.int64))

@@ -83,9 +83,7 @@ def _constants(
         return pack_gates(values[side], lanes, vectors)
 
     made = [steps.constant(f"gates {k}", partial(packed_weights, k)) for k in range(2)]
-    made += [
-        steps.constant(f"starts {k} {spec.form}", partial(packed_starts, k)) for k in range(2)
-    ]
+    made += [steps.constant(f"starts {k} {spec.form}", partial(packed_starts, k)) for k in range(2)]
     name = f"scales {spec.form} {spec.hidden_form}"
     return [*made, steps.constant(name, lambda: _scales(p, gates, spec, lanes))]
 

@@ -335,5 +335,3 @@ def product_ns(
     rate = width * (480 if isa.dot else 60)
     read = channels * depth / WEIGHT_BYTES_PER_NS
     return CALL_NS + max(rows * channels * (depth / rate + wide / (16 * width)), read)
-
-

@@ -142,9 +142,7 @@ class RandomStandardNormal(_Filling):
     kind = "normal"
 
     def reference(self, node: Node, *inputs: Any) -> Arrays:
-        return self.filled(
-            node, inputs[0], lambda bits: normals(bits.reshape(-1, 2)).reshape(-1)
-        )
+        return self.filled(node, inputs[0], lambda bits: normals(bits.reshape(-1, 2)).reshape(-1))
 
 
 @builtin("MULTINOMIAL")
@@ -191,7 +189,6 @@ class Multinomial(Generating):
             out[:] = np.searchsorted(total, place * total[-1], side="right")
         return result
 
-
     def lower(self, node: Node, steps: Lowering) -> None:
         """Random words, then a kernel that draws; of float32 logits."""
         from litejit.kernels.philox import MultinomialSpec
@@ -201,9 +198,7 @@ class Multinomial(Generating):
         if logits.dtype != F32 or x is None:
             return
         bits, stride = steps.temporary(8 * y.size + 64), -(-classes // 8) * 64
-        self.lower_draw(
-            node, steps, "bits", bits, 2 * y.size, skip=_skipped(batch, samples)
-        )
+        self.lower_draw(node, steps, "bits", bits, 2 * y.size, skip=_skipped(batch, samples))
         steps.call(
             MultinomialSpec(y.dtype == I64), x, bits, steps.outputs[0], steps.scratch(stride),
             stride, classes, samples, items=batch,

@@ -224,9 +224,7 @@ def lower_windows(node: Node, steps: Lowering, g: Geometry, body: str) -> None:
     _fold(word, node, steps, rescaling, rows, (1, cells + 1, places), in_order=True)
 
 
-def _framed(
-    steps: Lowering, source: Operand, init: Operand, x: TensorType, g: Geometry
-) -> Operand:
+def _framed(steps: Lowering, source: Operand, init: Operand, x: TensorType, g: Geometry) -> Operand:
     """The image that windows move over; `init` lies between and around x."""
     size, image = x.dtype.itemsize, g.image(x.dims)
     image_strides, strides = row_strides(image, size), row_strides(x.dims, size)

@@ -59,9 +59,7 @@ class _DepthOp(Op):
         size, split = x.dtype.itemsize, self._split(x.dims, node.options.block_size)
         turned = tuple(split[k] for k in _EXCHANGED)
         source, target = row_strides(split, size), row_strides(turned, size)
-        dims = [
-            (m, source[k], t) for m, k, t in zip(turned, _EXCHANGED, target, strict=True)
-        ]
+        dims = [(m, source[k], t) for m, k, t in zip(turned, _EXCHANGED, target, strict=True)]
         copy_box(steps, steps.outputs[0], input_of(steps, 0), dims, size)
 
     def _shape(self, dims: tuple[int, ...], b: int, refuse: Refuse) -> tuple[int, ...]:

@@ -21,9 +21,7 @@ def same_shape(first: Shape, *_: Shape) -> Shape:
     return first
 
 
-def custom_op(
-    name: str, *, shape: Callable[..., Any] | None = same_shape
-) -> Callable[[T], T]:
+def custom_op(name: str, *, shape: Callable[..., Any] | None = same_shape) -> Callable[[T], T]:
     """Register a function, or a class with the four functions, for the whole process.
 
     A function gets the inputs as read-only arrays (None: left out), and those options of the
