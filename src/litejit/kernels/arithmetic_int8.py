@@ -195,7 +195,7 @@ class Shifted16Spec(_Bytes):
 
 
 class HighProductSpec(_Bytes):
-    """Bytes of the Q15 products of int16 factors; zero0 is the zero point, no part of the bounds."""
+    """Bytes of the Q15 products of int16 factors; bounds are without the zero point, zero0."""
 
     def body(self, fn: Function, isa: Isa, values: list[Value], made: list[Any]) -> Value:
         """Rounded half up to 15 bits, then half away from zero to 8."""
