@@ -155,13 +155,15 @@ def test_errors_of_python_are_told_as_a_shortage_only_where_memory_is_short(
         _fail_in("here", PrepareError("as it is"))
 
 
-def test_a_containers_limit_counts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_container_counts_and_an_eighth_stays_free(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     (tmp_path / "memory.max").write_text("5000\n")
     (tmp_path / "memory.current").write_text("2000\n")
     monkeypatch.setattr(budget, "_CGROUPS", ((str(tmp_path), "memory.max", "memory.current"),))
-    assert budget.memory_limit() == 3000
+    assert budget.memory_limit() == 2625
     (tmp_path / "memory.max").write_text("max\n")
-    assert budget.memory_limit() > 3000
+    assert budget.memory_limit() > 2625
 
 
 def test_the_users_limit_counts_for_small_models_too(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,8 +21,12 @@ _CGROUPS = (  # folder, names of the limit and of what is used; of versions 2 an
 
 
 def memory_limit() -> int:
-    """Bytes that one interpreter's tensors may take: LITEJIT_MEMORY, else what is free."""
-    return _wanted() or min(_free_memory(), _left_to_container(), address_space_left())
+    """Bytes that one interpreter's tensors may take: LITEJIT_MEMORY, else most of what is free.
+
+    An eighth stays free: Linux ends a process that takes the last page, without an exception.
+    """
+    free = min(_free_memory(), _left_to_container(), address_space_left())
+    return _wanted() or free - free // 8
 
 
 def _wanted() -> int:
