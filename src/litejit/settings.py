@@ -20,7 +20,7 @@ SETTINGS = (
     Setting("LITEJIT_COMPILE", "1", "0 runs every operator in NumPy"),
     Setting("LITEJIT_DEBUG", "0", "1 prints steps, 2 the memory plan, 3 LLVM IR, 4 assembly"),
     Setting("LITEJIT_ISA", "", "name of an instruction set to use instead of the best one"),
-    Setting("LITEJIT_MEMORY", "0", "most bytes of one interpreter's tensors; 0: 7/8 of free memory"),
+    Setting("LITEJIT_MEMORY", "0", "most bytes of an interpreter's tensors; 0: 7/8 of free memory"),
 )
 _DEFAULTS = {setting.name: setting.default for setting in SETTINGS}
 
