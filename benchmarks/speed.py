@@ -36,6 +36,25 @@ FOUNDATION = [
     "pretrainedResnet_quant",
     "ad01_int8",
 ]
+OPERATORS = [
+    "mobilenet_v2_dyn",
+    "mobilenet_v2_16x8",
+    "bert_small_dyn",
+    "vit_tiny_dyn",
+    "vit_tiny_int8",
+    "lstm_f32",
+    "lstm_dyn",
+    "gru_f32",
+    "gru_dyn",
+    "bilstm_f32",
+    "bilstm_dyn",
+    "tcn_f32",
+    "tcn_int8",
+    "tcn_16x8",
+    "trained_lstm_int8",
+    "dtln_noise_suppression",
+    "str_ww_ref_model",
+]
 
 
 def measure(path: Path, threads: int, seconds: float, pause: float) -> dict[str, float | str]:
@@ -57,30 +76,43 @@ def measure(path: Path, threads: int, seconds: float, pause: float) -> dict[str,
     return row
 
 
+def table(
+    models: list[str], threads: int, seconds: float, pause: float
+) -> list[dict[str, float | str]]:
+    """Measure and print a row a model, and the least and the mean ratio below them."""
+    print(f"{'model':36s} thr   litejit    xnnpack    builtin   ratio")
+    rows = []
+    for name in models:
+        path = Path(name) if name.endswith(".tflite") else peers.MODELS / f"{name}.tflite"
+        row = measure(path, threads, seconds, pause)
+        rows.append(row)
+        cells = "".join(
+            f"{row[k]:11.1f}" if k in row else f"{'-':>11s}"
+            for k in ("litejit", "xnnpack", "builtin")
+        )
+        print(f"{row['model']:36s} {threads:3d}{cells} {row.get('ratio', 0):7.2f}", flush=True)
+    ratios = [row["ratio"] for row in rows if "ratio" in row]
+    if ratios:
+        mean = float(np.exp(np.mean(np.log(ratios))))
+        print(f"{threads} threads: least {min(ratios):.2f}, geometric mean {mean:.2f}\n")
+    return rows
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("models", nargs="*", default=FOUNDATION)
+    parser.add_argument("models", nargs="*")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--seconds", type=float, default=1.5, help="for each model")
     parser.add_argument("--pause", type=float, default=0.0, help="ms before each run")
     parser.add_argument("--json", help="file to write")
     options = parser.parse_args()
-    rows = []
-    for threads in options.threads:
-        print(f"{'model':36s} thr   litejit    xnnpack    builtin   ratio")
-        for name in options.models:
-            path = Path(name) if name.endswith(".tflite") else peers.MODELS / f"{name}.tflite"
-            row = measure(path, threads, options.seconds, options.pause / 1e3)
-            rows.append(row)
-            cells = "".join(
-                f"{row[k]:11.1f}" if k in row else f"{'-':>11s}"
-                for k in ("litejit", "xnnpack", "builtin")
-            )
-            print(f"{row['model']:36s} {threads:3d}{cells} {row.get('ratio', 0):7.2f}", flush=True)
-        ratios = [r["ratio"] for r in rows if r["threads"] == threads and "ratio" in r]
-        if ratios:
-            mean = float(np.exp(np.mean(np.log(ratios))))
-            print(f"{threads} threads: least {min(ratios):.2f}, geometric mean {mean:.2f}\n")
+    groups = [options.models] if options.models else [FOUNDATION, OPERATORS]
+    rows = [
+        row
+        for threads in options.threads
+        for models in groups
+        for row in table(models, threads, options.seconds, options.pause / 1e3)
+    ]
     peers.save(options.json, rows)
 
 
