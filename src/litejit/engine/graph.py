@@ -62,7 +62,7 @@ def failure_named(node: Node) -> Iterator[None]:
         raise type(error)(f"{error}\n{_closing(node)}") from error
     except Exception as error:
         kind = MemoryLimitError if isinstance(error, MemoryError) else PrepareError
-        what = f"{node.name} (operator {node.index}): {type(error).__name__}: {error}"
+        what = f"{node.who}: {type(error).__name__}: {error}"
         raise kind(f"{what}\n{_closing(node)}") from error
 
 
@@ -85,7 +85,7 @@ def run_reference(node: Node, arrays: dict[int, Array]) -> list[Array]:
 def _run_one(node: Node, arrays: dict[int, Array]) -> list[Array]:
     if address_space_left() < _PLENTY:
         elements = sum(t.size for t in node.outputs if t is not None and t.shape is not None)
-        budget.check_room(f"{node.name} (operator {node.index})", _TEMPORARY * elements)
+        budget.check_room(node.who, _TEMPORARY * elements)
     operands = [_value(tensor, arrays) for tensor in node.inputs]
     if any(t is not None and t.shape is None for t in node.outputs):
         _check_results(node, operands)
@@ -108,7 +108,7 @@ def _check_results(node: Node, operands: list[Array | None]) -> None:
         return
     for tensor in found:
         if tensor.shape is not None:
-            what = f"{node.name} (operator {node.index}): result {tensor.shape}"
+            what = f"{node.who}: result {tensor.shape}"
             budget.check(tensor.nbytes, what)
 
 

@@ -244,7 +244,7 @@ def _check_result(node: Node, declared: TensorType | None, found: TensorType) ->
     node.require(not negative, f"result has a negative dimension: {found.shape}")
     counts = max(found.shape, default=0) < 1 << 31
     node.require(counts, f"result {found.shape} has a dimension of more than 31 bits")
-    budget.check(found.nbytes, f"{node.name} (operator {node.index}): result {found.shape}")
+    budget.check(found.nbytes, f"{node.who}: result {found.shape}")
 
 
 def _fold(node: Node, types: dict[int, TensorType]) -> bool:

@@ -68,7 +68,7 @@ class Program:
     def __str__(self) -> str:
         lines = []
         for number, step in enumerate(self.lowered.steps):
-            who = f"{number:4d} {step.node.name} (operator {step.node.index})"
+            who = f"{number:4d} {step.node.who}"
             if isinstance(step, NativeStep):
                 what = f"{step.spec!r} items={step.items} chunks={step.chunks}"
                 lines.append(f"{who}: {what} cost={step.cost_ns / 1e3:.1f}us")
@@ -168,10 +168,10 @@ class PythonCall:
         except LitejitError as error:
             raise node_failed(node, str(error), type(error)) from error
         except MemoryError as error:
-            shortage = budget.out_of_memory(f"{node.name} (operator {node.index})", error)
+            shortage = budget.out_of_memory(node.who, error)
             raise node_failed(node, str(shortage), MemoryLimitError) from error
         except Exception as error:
-            what = f"{node.name} (operator {node.index}): {type(error).__name__}: {error}"
+            what = f"{node.who}: {type(error).__name__}: {error}"
             raise node_failed(node, what) from error
         outputs = [t for t in node.outputs if t is not None]
         for tensor, result in zip(outputs, results, strict=False):
@@ -183,7 +183,7 @@ class PythonCall:
 
     def _check_size(self, result: Array) -> None:
         node = self.node
-        what = f"{node.name} (operator {node.index}): result {np.shape(result)}"
+        what = f"{node.who}: result {np.shape(result)}"
         if max(np.shape(result), default=0) >= 1 << 31:  # files count in 32 bits, as LiteRT does
             raise node_failed(node, f"{what} has a dimension that no tensor can have")
         try:

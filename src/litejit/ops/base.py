@@ -44,15 +44,20 @@ class Node(Record):
 
     __hash__ = object.__hash__
 
+    @property
+    def who(self) -> str:
+        """Its name and number, as errors begin."""
+        return f"{self.name} (operator {self.index})"
+
     def require(self, ok: object, message: str) -> None:
         """Refuse this node before the first run, unless `ok`."""
         if not ok:
-            raise PrepareError(f"{self.name} (operator {self.index}): {message}")
+            raise PrepareError(f"{self.who}: {message}")
 
     def check(self, ok: object, message: str) -> None:
         """Refuse the data that this node met in a run, unless `ok`."""
         if not ok:
-            raise InvokeError(f"{self.name} (operator {self.index}): {message}")
+            raise InvokeError(f"{self.who}: {message}")
 
     def input(self, position: int) -> TensorType:
         """The type of an input that must be there."""

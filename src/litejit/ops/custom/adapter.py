@@ -122,10 +122,10 @@ class RegisteredOp(Op):
     def _result(self, node: Node, declared: TensorType, tensor: CustomTensor) -> Array:
         array = tensor.data
         if array is None:
-            raise InvokeError(f"{_who(node)}: invoke: output {tensor.name!r} was given no shape")
+            raise InvokeError(f"{node.who}: invoke: output {tensor.name!r} was given no shape")
         if declared.shape is not None and array.shape != declared.shape:
             what = f"output {tensor.name!r} has shape {array.shape}, expected {declared.shape}"
-            raise InvokeError(f"{_who(node)}: invoke: {what}")
+            raise InvokeError(f"{node.who}: invoke: {what}")
         return array
 
 
@@ -180,14 +180,10 @@ def _shapes(node: Node) -> tuple[Any, ...]:
     return tuple(None if t is None else t.shape for t in node.inputs)
 
 
-def _who(node: Node) -> str:
-    return f"{node.name} (operator {node.index})"
-
-
 def _call(node: Node, stage: str, kind: type[LitejitError], function: Any, *arguments: Any) -> None:
     try:
         function(*arguments)
     except LitejitError as error:
-        raise kind(f"{_who(node)}: {stage}: {error}") from error
+        raise kind(f"{node.who}: {stage}: {error}") from error
     except Exception as error:
-        raise kind(f"{_who(node)}: {stage}: {type(error).__name__}: {error}") from error
+        raise kind(f"{node.who}: {stage}: {type(error).__name__}: {error}") from error
