@@ -513,9 +513,7 @@ class Function:
         else:
             self.line(f"br label %{head}")
             self._rebind(cells, first[1:])
-        for k, (phi, a, b) in enumerate(zip(first, initial, following, strict=True)):
-            ways = f"[{a.ref}, %{before}], [{b.ref}, %{last}]"
-            self._lines[slot + k] = f"  {phi.ref} = phi {phi.type} {ways}"
+        self._write_phis(slot, first, (before, initial), (last, following))
         self._enter(done)
 
     @contextmanager
@@ -538,11 +536,21 @@ class Function:
         yield
         following, last = [row[j] for row, j in cells], self._block
         self.line(f"br label %{head}")
-        for k, (phi, a, b) in enumerate(zip(phis, initial, following, strict=True)):
-            ways = f"[{a.ref}, %{before}], [{b.ref}, %{last}]"
-            self._lines[slot + k] = f"  {phi.ref} = phi {phi.type} {ways}"
+        self._write_phis(slot, phis, (before, initial), (last, following))
         self._rebind(cells, phis)
         self._enter(done)
+
+    def _write_phis(
+        self,
+        slot: int,
+        phis: list[Value],
+        entry: tuple[str, Sequence[Value]],
+        turn: tuple[str, Sequence[Value]],
+    ) -> None:
+        """Fill the lines from `slot` on; `entry` and `turn`: a block, and what comes from there."""
+        for k, (phi, a, b) in enumerate(zip(phis, entry[1], turn[1], strict=True)):
+            ways = f"[{a.ref}, %{entry[0]}], [{b.ref}, %{turn[0]}]"
+            self._lines[slot + k] = f"  {phi.ref} = phi {phi.type} {ways}"
 
     @staticmethod
     def _rebind(cells: list[tuple[list[Any], int]], values: list[Value]) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from litejit.codegen.lang import Function, Pointer, Ptr, Type, Value, f32, i8, i32, i64, u64
 from litejit.kernels.base import REFUSED, KernelSpec, type_of
-from litejit.kernels.memory import copy_words
+from litejit.kernels.memory import copy_words, store_items
 from litejit.types import DType
 
 if TYPE_CHECKING:
@@ -189,11 +189,7 @@ class BucketizeSpec(KernelSpec):
                 sums[0] = sums[0] + above.choose(fn.const(0, i32 * lanes), 1)
             return sums[0]
 
-        whole = fn.begin + (fn.end - fn.begin) / lanes * lanes
-        with fn.loop(whole, start=fn.begin, step=lanes) as i:
-            y.store(i, found(i))
-        with fn.when(whole < fn.end):
-            y.store(whole, found(whole), mask=fn.first(fn.end - whole, lanes))
+        store_items(fn, y, lanes, found)
         return fn.ir()
 
 

@@ -1,6 +1,8 @@
-"""Copies of bytes that lie in one piece, as a part of other kernels."""
+"""Memory that lies in one piece, copied or filled, as a part of other kernels."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 from litejit.codegen.lang import Function, Pointer, Type, Value, i8, i64
 
@@ -30,6 +32,15 @@ def copy_words(
     with fn.loop(last, step=lanes) as at:
         _write(target, at, _read(source, at, word))
     _write(target, last, _read(source, last, word))
+
+
+def store_items(fn: Function, y: Pointer, lanes: int, made: Callable[[Value], Value]) -> None:
+    """y[i] = made(i) for all work items, a vector at a time; `made` gives what follows i, too."""
+    whole = fn.begin + (fn.end - fn.begin) / lanes * lanes
+    with fn.loop(whole, start=fn.begin, step=lanes) as i:
+        y.store(i, made(i))
+    with fn.when(whole < fn.end):
+        y.store(whole, made(whole), mask=fn.first(fn.end - whole, lanes))
 
 
 def _read(at: Pointer, offset: Value, word: Type) -> Value:

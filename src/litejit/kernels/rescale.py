@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from litejit.codegen.lang import Function, Ptr, Type, Value, i8, i32
 from litejit.kernels import requantize
 from litejit.kernels.base import KernelSpec
+from litejit.kernels.memory import store_items
 
 if TYPE_CHECKING:
     from litejit.codegen.isa import Isa
@@ -45,9 +46,5 @@ class RescaleSpec(KernelSpec):
             )  # fmt: skip
             return fn.minimum(fn.maximum(made, low), high).to(target)
 
-        whole = fn.begin + (fn.end - fn.begin) / lanes * lanes
-        with fn.loop(whole, start=fn.begin, step=lanes) as at:
-            y.store(at, change(at))
-        with fn.when(whole < fn.end):
-            y.store(whole, change(whole), mask=fn.first(fn.end - whole, lanes))
+        store_items(fn, y, lanes, change)
         return fn.ir()
